@@ -1,0 +1,255 @@
+//! The closed loop: each connection sends a request, waits for its answer, and sends the next.
+//!
+//! Closed means that a slow server gets fewer requests, not a longer queue: the figures say what the
+//! server sustains with so many clients, and latencies are those at saturation.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::histogram::Histogram;
+use crate::http::{Head, Target, parse_head};
+
+/// After a connection failed, so that a server that is away is not stormed.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// What to send, where, and for how long.
+pub struct Plan {
+    /// Where requests go.
+    pub target: Target,
+    /// Requests as bytes, sent one after the other over all connections; not empty.
+    pub requests: Vec<Vec<u8>>,
+    /// Before this much time has passed, answers are counted apart and not measured.
+    pub warmup: Duration,
+    /// How long to measure.
+    pub duration: Duration,
+    /// How many requests to measure at most.
+    pub limit: Option<u64>,
+    /// A request that takes longer is a failed one.
+    pub timeout: Duration,
+}
+
+/// A plan that is being carried out; shared by all connections.
+pub struct Run {
+    plan: Plan,
+    measure_from: Instant,
+    until: Instant,
+    warmup_issued: AtomicU64,
+    issued: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// The right to send one request.
+struct Ticket {
+    number: u64,
+    warmup: bool,
+    at: Instant,
+}
+
+impl Run {
+    /// Begins now.
+    pub fn start(plan: Plan) -> Self {
+        let measure_from = Instant::now() + plan.warmup;
+        Self {
+            until: measure_from + plan.duration,
+            measure_from,
+            plan,
+            warmup_issued: AtomicU64::new(0),
+            issued: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets requests under way end, and sends no more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+
+    /// Whether [`stop`](Self::stop) was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    /// Requests issued since the end of the warm-up.
+    pub fn issued(&self) -> u64 {
+        self.issued.load(Relaxed).min(self.plan.limit.unwrap_or(u64::MAX))
+    }
+
+    /// Time since the end of the warm-up; zero before it.
+    pub fn measured(&self) -> Duration {
+        self.measure_from.elapsed()
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        let at = Instant::now();
+        if self.is_stopped() || at >= self.until {
+            return None;
+        }
+        let warmup = at < self.measure_from;
+        let number = if warmup { &self.warmup_issued } else { &self.issued }.fetch_add(1, Relaxed);
+        let beyond = !warmup && self.plan.limit.is_some_and(|limit| number >= limit);
+        (!beyond).then_some(Ticket { number, warmup, at })
+    }
+
+    fn request(&self, ticket: &Ticket) -> &[u8] {
+        let requests = &self.plan.requests;
+        &requests[(ticket.number % requests.len() as u64) as usize]
+    }
+
+    /// One connection until the run ends, opened again as often as needed: what it counted.
+    pub async fn connection(&self) -> Tallies {
+        let mut tallies = Tallies::default();
+        let mut connection = Connection::default();
+        while let Some(ticket) = self.ticket() {
+            let request = self.request(&ticket);
+            let exchange = connection.exchange(&self.plan.target, request);
+            let outcome = timeout(self.plan.timeout, exchange).await.unwrap_or_else(|_| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))
+            });
+            let tally = if ticket.warmup { &mut tallies.warmup } else { &mut tallies.measured };
+            tally.bytes_sent += request.len() as u64;
+            match outcome {
+                Ok(head) => {
+                    tally.answer(&head, ticket.at.elapsed(), &connection.buffer);
+                    if head.close {
+                        connection.stream = None;
+                    }
+                }
+                Err(error) => {
+                    tally.connection_error(&error);
+                    connection.stream = None;
+                    sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+        tallies.reconnects = connection.opened.saturating_sub(1);
+        tallies
+    }
+}
+
+#[derive(Default)]
+struct Connection {
+    stream: Option<TcpStream>,
+    opened: u64,
+    buffer: BytesMut,
+}
+
+impl Connection {
+    /// Sends `request` and reads the whole answer into the buffer. The time to connect, where it is
+    /// needed, is part of the exchange: a client would wait for it too.
+    async fn exchange(&mut self, target: &Target, request: &[u8]) -> io::Result<Head> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(target.address).await?;
+            stream.set_nodelay(true)?;
+            self.stream = Some(stream);
+            self.opened += 1;
+        }
+        let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
+        stream.write_all(request).await?;
+        self.buffer.clear();
+        let head = loop {
+            read_more(stream, &mut self.buffer).await?;
+            if let Some(head) = parse_head(&self.buffer).map_err(io::Error::other)? {
+                break head;
+            }
+        };
+        let expected = head.head_bytes.saturating_add(head.body_bytes);
+        while self.buffer.len() < expected {
+            read_more(stream, &mut self.buffer).await?;
+        }
+        if self.buffer.len() > expected {
+            return Err(io::Error::other("more bytes than the answer has"));
+        }
+        Ok(head)
+    }
+}
+
+async fn read_more(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<()> {
+    buffer.reserve(4096);
+    match stream.read_buf(buffer).await? {
+        0 => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the answer was whole"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What connections counted, warm-up and measurement apart.
+#[derive(Default)]
+pub struct Tallies {
+    /// Requests sent before the measurement; only their failures are of interest.
+    pub warmup: Tally,
+    /// Requests sent during the measurement.
+    pub measured: Tally,
+    /// Connections opened again.
+    pub reconnects: u64,
+}
+
+impl Tallies {
+    /// Adds what another connection counted.
+    pub fn merge(&mut self, other: Self) {
+        self.warmup.merge(other.warmup);
+        self.measured.merge(other.measured);
+        self.reconnects += other.reconnects;
+    }
+}
+
+/// Counts of requests.
+#[derive(Default)]
+pub struct Tally {
+    /// Times from sending to the last byte of the answer, whatever its status.
+    pub latency: Histogram,
+    /// Answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Requests without a whole answer.
+    pub connection_errors: u64,
+    /// Bytes of requests.
+    pub bytes_sent: u64,
+    /// Bytes of whole answers.
+    pub bytes_received: u64,
+    /// What went wrong first on one of the connections.
+    pub first_failure: Option<String>,
+}
+
+impl Tally {
+    /// Requests that were not answered with status 200.
+    pub fn failed(&self) -> u64 {
+        let refused: u64 = self.statuses.iter().filter(|(s, _)| **s != 200).map(|(_, n)| n).sum();
+        refused + self.connection_errors
+    }
+
+    fn answer(&mut self, head: &Head, latency: Duration, answer: &[u8]) {
+        self.latency.record(latency);
+        *self.statuses.entry(head.status).or_default() += 1;
+        self.bytes_received += answer.len() as u64;
+        if head.status != 200 {
+            self.first_failure.get_or_insert_with(|| {
+                let body = &answer[head.head_bytes..];
+                let start = String::from_utf8_lossy(&body[..body.len().min(300)]);
+                format!("status {}: {start}", head.status)
+            });
+        }
+    }
+
+    fn connection_error(&mut self, error: &io::Error) {
+        self.connection_errors += 1;
+        self.first_failure.get_or_insert_with(|| error.to_string());
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.latency.merge(&other.latency);
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        self.connection_errors += other.connection_errors;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.first_failure = self.first_failure.take().or(other.first_failure);
+    }
+}

@@ -1,0 +1,281 @@
+//! The composition root: builds everything, spawns it, reloads it, shuts it down. The only module
+//! that knows all others; it owns the runtimes and decides the numbers of threads.
+//!
+//! Threads: `io-*` (the data plane's runtime), `compute-*` (the pool), `admin` (its runtime, the
+//! configuration and signals), `registry` (the writer), `reaper`, `log`.
+
+mod reload;
+mod source;
+mod threads;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+pub use source::{ReadError, Source};
+
+use crate::config::Config;
+use crate::registry::Registry;
+use crate::repository;
+use crate::scheduler::Pool;
+use crate::server::{self, Health, LastReload};
+use crate::telemetry::logging::{Format, Logging};
+use crate::telemetry::{Telemetry, names};
+use reload::Reloader;
+
+/// Requests for a change of configuration that wait, at most.
+const CONFIG_REQUESTS: usize = 16;
+
+/// How often the exporter's housekeeping is done.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// How long threads are waited for after the drain. What they do then holds up nobody.
+const JOIN_AT_MOST: Duration = Duration::from_secs(2);
+
+/// Facts of the build, for `--version`, metrics and status.
+pub const BUILD: [(&str, &str); 4] = [
+    ("version", env!("CARGO_PKG_VERSION")),
+    ("commit", env!("TIDEGATE_COMMIT")),
+    ("target", env!("TIDEGATE_TARGET")),
+    ("rustc", env!("TIDEGATE_RUSTC")),
+];
+
+/// Why the server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration is wrong: exit code 64.
+    #[error(transparent)]
+    Config(#[from] ReadError),
+    /// A listener's address cannot be had.
+    #[error("cannot listen on {address} ({key}): {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The configuration's key.
+        key: &'static str,
+        /// The operating system's words.
+        error: std::io::Error,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Start(String),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. Returns when everything accepted is answered or
+/// the drain limit has passed.
+pub fn serve(source: Source) -> Result<(), AppError> {
+    let started = Instant::now();
+    let config = Arc::new(source.read()?);
+    let logging = install_log(&config)?;
+    install_panic_hook();
+    let telemetry = Arc::new(Telemetry::default());
+    telemetry.gauge(names::BUILD_INFO, &BUILD).set(1.0);
+    let (http, admin) =
+        (listen(config.server.http, "server.http")?, listen(config.server.admin, "server.admin")?);
+    let addresses = (local(&http)?, local(&admin)?);
+    let n_threads = threads::Threads::of(&config.server);
+    let (pool, compute) = Pool::start(n_threads.compute).map_err(start_error)?;
+    let (registry, registry_threads) =
+        Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
+    for entry in registry.live().index.iter().filter(|entry| entry.is_trouble()) {
+        tracing::debug!(%entry, "not as wished at the start");
+    }
+    let data_runtime = threads::data_runtime(n_threads.io).map_err(start_error)?;
+    let admin_runtime = threads::admin_runtime().map_err(start_error)?;
+    let health = Arc::new(Health::default());
+    let (drain, drains) = watch::channel(false);
+    let parts = server::Parts {
+        registry: registry.clone(),
+        telemetry: Arc::clone(&telemetry),
+        health: Arc::clone(&health),
+        drain: drains,
+    };
+    let data = {
+        let _entered = data_runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(http).map_err(start_error)?;
+        let (accepting, plane) = server::data_plane(&parts, listener);
+        spawn(&data_runtime, accepting);
+        plane
+    };
+    tracing::info!(
+        http = %addresses.0,
+        admin = %addresses.1,
+        models = registry.live().models.len(),
+        ms = started.elapsed().as_secs_f64() * 1e3,
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    let admin_part = AdminPart { source, parts, registry: registry.clone(), telemetry, logging };
+    let limits = config.shutdown;
+    admin_runtime.block_on(admin_part.run(admin, async {
+        health.drain();
+        tracing::info!(
+            delay_ms = limits.delay.as_millis(),
+            drain_ms = limits.drain.as_millis(),
+            "shutting down"
+        );
+        tokio::time::sleep(limits.delay).await;
+        // Nobody listens any more only if the data plane is gone already.
+        let _ = drain.send(true);
+        let left = data.drained(Instant::now() + limits.drain).await;
+        if left > 0 {
+            tracing::warn!(connections = left, "the drain limit passed; these are cut off");
+        }
+    }))?;
+    drop(registry);
+    pool.close();
+    data_runtime.shutdown_timeout(JOIN_AT_MOST);
+    admin_runtime.shutdown_timeout(JOIN_AT_MOST);
+    threads::join(registry_threads.0.into_iter().chain(compute), JOIN_AT_MOST);
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// What runs on the admin thread.
+struct AdminPart {
+    source: Source,
+    parts: server::Parts,
+    registry: Registry,
+    telemetry: Arc<Telemetry>,
+    logging: Logging,
+}
+
+impl AdminPart {
+    /// Serves the admin plane, reloads and signals until the process is told to end, then runs
+    /// `drain`; a second signal ends it at once.
+    async fn run(
+        self,
+        listener: TcpListener,
+        drain: impl Future<Output = ()>,
+    ) -> Result<(), AppError> {
+        let Self { source, parts, registry, telemetry, logging } = self;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
+        let now = unix_seconds();
+        let last_reload = LastReload {
+            applied_at: now,
+            attempted_at: now,
+            outcome: "applied",
+            ..LastReload::default()
+        };
+        let last_reload = Arc::new(Mutex::new(last_reload));
+        let (requests, received) = mpsc::channel(CONFIG_REQUESTS);
+        let (accepting, _plane) =
+            server::admin_plane(&parts, listener, requests, Arc::clone(&last_reload), now);
+        let reloader =
+            Reloader::new(source, registry.clone(), Arc::clone(&telemetry), logging, last_reload);
+        let looks = registry.clone();
+        let _watch = watch_repository(&registry, move || looks.look());
+        // Signals are caught before anything else is awaited: none is lost.
+        let mut ends = [SignalKind::terminate(), SignalKind::interrupt()]
+            .map(|kind| signal(kind).map_err(start_error));
+        let [terminate, interrupt] = &mut ends;
+        let (Ok(terminate), Ok(interrupt)) = (terminate, interrupt) else {
+            return Err(AppError::Start("cannot catch signals".to_owned()));
+        };
+        let background = async {
+            tokio::join!(accepting, reloader.run(received), upkeep(&telemetry));
+        };
+        tokio::pin!(background);
+        tokio::select! {
+            () = &mut background => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::select! {
+            () = drain => {}
+            // The admin plane and its metrics answer during the drain.
+            () = async { background.await; std::future::pending().await } => {}
+            _ = terminate.recv() => tracing::warn!("a second signal: ending at once"),
+            _ = interrupt.recv() => tracing::warn!("a second signal: ending at once"),
+        }
+        Ok(())
+    }
+}
+
+async fn upkeep(telemetry: &Telemetry) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        telemetry.run_upkeep();
+    }
+}
+
+fn watch_repository(
+    registry: &Registry,
+    look: impl Fn() + Send + 'static,
+) -> Option<repository::Watch> {
+    let table = registry.live();
+    let repository = &table.config.repository;
+    if !repository.watch {
+        return None;
+    }
+    match repository::watch(&repository.path, look) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(
+                error,
+                "no file events for the repository; it is looked at every repository.poll"
+            );
+            None
+        }
+    }
+}
+
+fn install_log(config: &Config) -> Result<Logging, AppError> {
+    let format = match config.log.format {
+        crate::config::LogFormat::Auto => Format::Auto,
+        crate::config::LogFormat::Text => Format::Text,
+        crate::config::LogFormat::Json => Format::Json,
+    };
+    Logging::install(&config.log.level, format).map_err(AppError::Start)
+}
+
+/// Panics are caught where they happen; the log says where that was.
+fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|info| {
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        let payload = info.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        tracing::error!(location, message, thread, "panic");
+    }));
+}
+
+fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, AppError> {
+    let failed = |error| AppError::Listen { address, key, error };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {
+    listener.local_addr().map_err(start_error)
+}
+
+/// The one way to start a task outside a connection.
+fn spawn(runtime: &Runtime, task: impl Future<Output = ()> + Send + 'static) {
+    drop(runtime.spawn(task));
+}
+
+fn start_error(error: std::io::Error) -> AppError {
+    AppError::Start(error.to_string())
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// The default place of the configuration.
+#[must_use]
+pub fn default_config() -> PathBuf {
+    PathBuf::from("config/tidegate.toml")
+}

@@ -1,0 +1,74 @@
+//! Which operators a model uses, and which of them the engine does not have.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use tract_onnx::pb;
+
+use super::onnx::FRAMEWORK;
+
+/// One operator of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The domain; empty for the default one.
+    pub domain: String,
+    /// The operator's name.
+    pub name: String,
+    /// The operator set version that the model imports for the domain; 0 where it imports none.
+    pub opset: i64,
+    /// Nodes that use it.
+    pub nodes: usize,
+    /// The name of the first node that does.
+    pub first_node: String,
+    /// Whether the engine has it.
+    pub supported: bool,
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let domain = if self.domain.is_empty() { "ai.onnx" } else { &self.domain };
+        write!(f, "{domain}.{} (opset {}, node '{}'", self.name, self.opset, self.first_node)?;
+        match self.nodes {
+            1 => f.write_str(")"),
+            n_nodes => write!(f, " and {} more)", n_nodes - 1),
+        }
+    }
+}
+
+/// All operators of the model, subgraphs included, sorted by domain and name.
+pub(super) fn operators(proto: &pb::ModelProto) -> Vec<Operator> {
+    let mut found = BTreeMap::new();
+    // A stack instead of recursion: nesting is the file's choice.
+    let mut graphs: Vec<&pb::GraphProto> = proto.graph.iter().collect();
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.node {
+            graphs.extend(node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)));
+            let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
+            found
+                .entry((domain, node.op_type.as_str()))
+                .and_modify(|operator: &mut Operator| operator.nodes += 1)
+                .or_insert_with(|| operator(proto, domain, node));
+        }
+    }
+    found.into_values().collect()
+}
+
+fn operator(proto: &pb::ModelProto, domain: &str, node: &pb::NodeProto) -> Operator {
+    let opset = proto
+        .opset_import
+        .iter()
+        .find(|import| import.domain == domain || (domain.is_empty() && import.domain == "ai.onnx"))
+        .map_or(0, |import| import.version);
+    let first_node = match (node.name.is_empty(), node.output.first()) {
+        (true, Some(output)) => format!("computing {output}"),
+        _ => node.name.clone(),
+    };
+    Operator {
+        domain: domain.to_owned(),
+        name: node.op_type.clone(),
+        opset,
+        nodes: 1,
+        first_node,
+        supported: FRAMEWORK.op_register.0.contains_key(&node.op_type),
+    }
+}

@@ -1,0 +1,323 @@
+//! What runs: a compiled graph for symbolic shapes, or one for each concrete shape.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use crossbeam_queue::ArrayQueue;
+use tract_onnx::prelude::multithread::Executor;
+use tract_onnx::prelude::{
+    InferenceFact, InferenceModel, InferenceModelExt, RunOptions, TDim, TVec, TypedModel,
+};
+use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
+
+use super::{LoadError, OnnxModel, RunError, catching, convert, reason};
+use crate::tensor::{Shape, Signature, Tensor};
+
+/// Plans kept for concrete shapes, at most, a version.
+const SHAPES_KEPT: usize = 16;
+
+/// Idle states kept, at most, for a compiled plan: one for each thread that runs it at once.
+const STATES_KEPT: usize = 64;
+
+/// How a model is compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rung {
+    /// Once: the model fixes all its shapes.
+    Fixed,
+    /// Once, with symbols for the free dimensions.
+    Symbolic,
+    /// For each concrete shape on its first use, since the engine refused symbols.
+    PerShape {
+        /// Why it refused.
+        because: String,
+    },
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed => f.write_str("fixed: compiled once, for the shapes that the model fixes"),
+            Self::Symbolic => {
+                f.write_str("symbolic: compiled once, for any size of the free dimensions")
+            }
+            Self::PerShape { because } => write!(
+                f,
+                "per shape: compiled on the first use of each of up to {SHAPES_KEPT} shapes, because {because}"
+            ),
+        }
+    }
+}
+
+/// A model that can be run. Shared and immutable but for its caches.
+pub struct Plan {
+    signature: Signature,
+    rung: Rung,
+    ties: Vec<Tie>,
+    compiled: Compiled,
+}
+
+enum Compiled {
+    Once(Runnable),
+    PerShape(ShapeCache),
+}
+
+/// Dimensions of inputs that share a name and so must be equal.
+struct Tie {
+    symbol: String,
+    /// Input and axis.
+    places: Vec<(usize, usize)>,
+}
+
+impl Plan {
+    /// Compiles `model` on the highest rung that the engine grants. The plan has not run yet: see
+    /// [`Plan::warm_up`].
+    pub fn compile(model: Arc<OnnxModel>) -> Result<Self, LoadError> {
+        let missing: Vec<_> = model.operators().into_iter().filter(|o| !o.supported).collect();
+        if !missing.is_empty() {
+            return Err(LoadError::Operators(missing));
+        }
+        let is_free = model.signature().inputs.iter().any(|spec| spec.shape.contains(&None));
+        let once =
+            Runnable::compile(&model, is_free.then_some(Sizes::Symbols).unwrap_or(Sizes::Declared));
+        let because = match once {
+            Ok(runnable) => {
+                let rung = if is_free { Rung::Symbolic } else { Rung::Fixed };
+                let plan = Self::new(&model, rung, Compiled::Once(runnable));
+                match plan.try_symbols() {
+                    Ok(()) => return Ok(plan),
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) if !is_free => return Err(error),
+            Err(error) => error.to_string(),
+        };
+        let cache = ShapeCache::new(Arc::clone(&model));
+        Ok(Self::new(&model, Rung::PerShape { because }, Compiled::PerShape(cache)))
+    }
+
+    fn new(model: &OnnxModel, rung: Rung, compiled: Compiled) -> Self {
+        let signature = model.signature().clone();
+        Self { signature, rung, ties: ties(model.symbols()), compiled }
+    }
+
+    /// A symbolic plan that compiles may still fail to run. Where that is so for each size tried
+    /// here, the rung below is worth a try; what is wrong with the model itself shows there too.
+    fn try_symbols(&self) -> Result<(), LoadError> {
+        if self.rung == Rung::Symbolic { self.warm_up().map(|_| ()) } else { Ok(()) }
+    }
+
+    /// Inputs and outputs.
+    #[must_use]
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// How the model is compiled, and why.
+    #[must_use]
+    pub fn rung(&self) -> &Rung {
+        &self.rung
+    }
+
+    /// Runs the model on `inputs`, which are in the order of the signature and fit it. The answer
+    /// has all outputs in the signature's order.
+    ///
+    /// Blocks for as long as the model takes. A concrete shape's first use on the lowest rung
+    /// compiles a plan as well.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        self.check_ties(inputs)?;
+        match &self.compiled {
+            Compiled::Once(runnable) => runnable.run(&self.signature, inputs),
+            Compiled::PerShape(cache) => {
+                let shapes =
+                    inputs.iter().map(|t| Shape::from_slice(t.shape())).collect::<Vec<_>>();
+                cache.get(&shapes)?.run(&self.signature, inputs)
+            }
+        }
+    }
+
+    fn check_ties(&self, inputs: &[Tensor]) -> Result<(), RunError> {
+        for Tie { symbol, places } in &self.ties {
+            let sizes = places
+                .iter()
+                .filter_map(|&(input, axis)| Some((input, *inputs.get(input)?.shape().get(axis)?)));
+            let mut first = None;
+            for (input, size) in sizes {
+                let &mut (first_input, first_size) = first.get_or_insert((input, size));
+                if size != first_size {
+                    let name = |input: usize| self.signature.inputs[input].name.clone();
+                    return Err(RunError::Input {
+                        tensor: name(input),
+                        reason: format!(
+                            "dimension {symbol} is {size} here and {first_size} in tensor '{}'; they must be equal",
+                            name(first_input)
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("signature", &self.signature)
+            .field("rung", &self.rung)
+            .finish()
+    }
+}
+
+/// Groups the named dimensions of all inputs; a name that stands once ties nothing.
+fn ties(symbols: &[Vec<Option<String>>]) -> Vec<Tie> {
+    let mut ties: Vec<Tie> = Vec::new();
+    for (input, dims) in symbols.iter().enumerate() {
+        for (axis, symbol) in dims.iter().enumerate() {
+            let Some(symbol) = symbol else { continue };
+            match ties.iter_mut().find(|tie| tie.symbol == *symbol) {
+                Some(tie) => tie.places.push((input, axis)),
+                None => ties.push(Tie { symbol: symbol.clone(), places: vec![(input, axis)] }),
+            }
+        }
+    }
+    ties.retain(|tie| tie.places.len() > 1);
+    ties
+}
+
+/// What stands in for the free dimensions when compiling.
+#[derive(Clone, Copy)]
+enum Sizes<'a> {
+    Declared,
+    Symbols,
+    Concrete(&'a [Shape]),
+}
+
+/// One compiled graph with its idle states.
+struct Runnable {
+    plan: Arc<TypedSimplePlan>,
+    /// Lock-free, so that threads that run the plan at once do not meet.
+    idle: ArrayQueue<TypedSimpleState>,
+}
+
+impl Runnable {
+    fn compile(model: &OnnxModel, sizes: Sizes<'_>) -> Result<Self, LoadError> {
+        let graph = model.translate()?;
+        let plan = catching(move || -> Result<_, tract_onnx::prelude::TractError> {
+            let graph = with_sizes(graph, sizes)?.into_optimized()?;
+            plan(graph)
+        });
+        let plan = plan
+            .map_err(LoadError::Compile)?
+            .map_err(|error| LoadError::Compile(reason(&error)))?;
+        Ok(Self { plan, idle: ArrayQueue::new(STATES_KEPT) })
+    }
+
+    fn run(&self, signature: &Signature, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        let mut values = TVec::with_capacity(inputs.len());
+        for (tensor, spec) in inputs.iter().zip(&signature.inputs) {
+            values.push(convert::to_engine(tensor, spec)?.into());
+        }
+        let engine = |error: tract_onnx::prelude::TractError| RunError::Engine(reason(&error));
+        // A state in which a run failed or panicked is dropped, not put back.
+        let outputs = catching(|| {
+            let mut state = match self.idle.pop() {
+                Some(state) => state,
+                None => self.plan.spawn().map_err(engine)?,
+            };
+            let outputs = state.run(values).map_err(engine)?;
+            // A full queue means more idle states than threads: this one is not needed.
+            drop(self.idle.push(state));
+            Ok(outputs)
+        })
+        .map_err(RunError::Panic)??;
+        if outputs.len() != signature.outputs.len() {
+            let (n, m) = (outputs.len(), signature.outputs.len());
+            return Err(RunError::Engine(format!("gave {n} outputs where {m} are declared")));
+        }
+        let pairs = outputs.into_iter().zip(&signature.outputs);
+        pairs.map(|(value, spec)| convert::from_engine(value, spec)).collect()
+    }
+}
+
+fn plan(graph: TypedModel) -> Result<Arc<TypedSimplePlan>, tract_onnx::prelude::TractError> {
+    let options = RunOptions { executor: Some(Executor::SingleThread), ..RunOptions::default() };
+    TypedSimplePlan::new_with_options(graph, &options)
+}
+
+/// Sets the shapes of the graph's inputs.
+///
+/// A free first dimension without a name is taken for the batch, which all inputs share; any
+/// other free dimension without a name is independent of all others.
+fn with_sizes(
+    mut graph: InferenceModel,
+    sizes: Sizes<'_>,
+) -> Result<InferenceModel, tract_onnx::prelude::TractError> {
+    for input in 0..graph.inputs.len() {
+        let fact = graph.input_fact(input)?.clone();
+        let shape: TVec<TDim> = match sizes {
+            Sizes::Declared => continue,
+            Sizes::Concrete(shapes) => match shapes.get(input) {
+                Some(shape) => shape.iter().map(ToDim::to_dim).collect(),
+                None => continue,
+            },
+            Sizes::Symbols => {
+                let dims: Vec<DimFact> = fact.shape.dims().cloned().collect();
+                let symbols = &graph.symbols;
+                let dims = dims.into_iter().enumerate().map(|(axis, dim)| match (dim, axis) {
+                    (DimFact::Only(dim), _) => dim,
+                    (DimFact::Any, 0) => symbols.sym("batch").to_dim(),
+                    (DimFact::Any, _) => symbols.new_with_prefix("free").to_dim(),
+                });
+                dims.collect()
+            }
+        };
+        let shape = ShapeFactoid::closed(shape.into_iter().map(DimFact::from).collect());
+        let fact = InferenceFact { shape, ..fact };
+        graph.set_input_fact(input, fact)?;
+    }
+    Ok(graph)
+}
+
+/// Plans for concrete shapes. Looking one up takes no lock; compiling one does, so that a burst
+/// of the same new shape compiles it once.
+struct ShapeCache {
+    model: Arc<OnnxModel>,
+    /// Oldest first.
+    plans: ArcSwap<Vec<(Vec<Shape>, Arc<Runnable>)>>,
+    compiling: Mutex<()>,
+}
+
+impl ShapeCache {
+    fn new(model: Arc<OnnxModel>) -> Self {
+        Self { model, plans: ArcSwap::default(), compiling: Mutex::default() }
+    }
+
+    fn get(&self, shapes: &[Shape]) -> Result<Arc<Runnable>, RunError> {
+        if let Some(runnable) = self.find(shapes) {
+            return Ok(runnable);
+        }
+        let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runnable) = self.find(shapes) {
+            return Ok(runnable);
+        }
+        let runnable =
+            Runnable::compile(&self.model, Sizes::Concrete(shapes)).map_err(|error| {
+                RunError::Shapes { shapes: format!("{shapes:?}"), reason: error.to_string() }
+            })?;
+        let runnable = Arc::new(runnable);
+        let mut plans = self.plans.load().to_vec();
+        if plans.len() >= SHAPES_KEPT {
+            plans.remove(0);
+        }
+        plans.push((shapes.to_vec(), Arc::clone(&runnable)));
+        self.plans.store(Arc::new(plans));
+        Ok(runnable)
+    }
+
+    fn find(&self, shapes: &[Shape]) -> Option<Arc<Runnable>> {
+        let plans = self.plans.load();
+        plans.iter().find(|(key, _)| key == shapes).map(|(_, runnable)| Arc::clone(runnable))
+    }
+}

@@ -1,0 +1,97 @@
+//! The first run of a plan: proof that it runs, and what it costs.
+
+use std::time::{Duration, Instant};
+
+use super::{LoadError, Plan};
+use crate::tensor::{Datatype, Tensor, TensorSpec};
+
+/// Sizes tried for free dimensions beyond the first. Convolutions and pools refuse sizes below
+/// their kernel, so one row of one element is not enough for every model.
+const FREE_SIZES: [usize; 6] = [1, 8, 32, 128, 224, 512];
+
+/// Runs after the first, of which the fastest is the cost.
+const REPEATS: usize = 3;
+
+/// The largest tensor that a warm-up makes. A file can declare any shape; a request of that size
+/// would have to pass the body limit first.
+const LARGEST: usize = 1 << 30;
+
+/// What the warm-up found.
+#[derive(Debug, Clone, Copy)]
+pub struct WarmUp {
+    /// The size used for free dimensions beyond the first.
+    pub free_size: usize,
+    /// The duration of the first run, in which the engine still allocates.
+    pub first: Duration,
+    /// The shortest of the following ones.
+    pub cost: Duration,
+}
+
+impl Plan {
+    /// Runs the plan on zeros (empty strings) of one row until one shape runs.
+    pub fn warm_up(&self) -> Result<WarmUp, LoadError> {
+        let specs = &self.signature().inputs;
+        let only_rows_free =
+            specs.iter().all(|spec| spec.shape.iter().skip(1).all(Option::is_some));
+        let sizes = if only_rows_free { &FREE_SIZES[..1] } else { &FREE_SIZES };
+        let mut first_error = None;
+        for &free_size in sizes {
+            let inputs: Option<Vec<_>> =
+                specs.iter().map(|spec| zeros(spec, 1, free_size)).collect();
+            let Some(inputs) = inputs else {
+                break;
+            };
+            match self.time(&inputs) {
+                Ok((first, cost)) => return Ok(WarmUp { free_size, first, cost }),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        let error = first_error.map(|error| error.to_string());
+        Err(LoadError::WarmUp(error.unwrap_or_else(|| {
+            format!("the declared shapes need more than {LARGEST} bytes for one row")
+        })))
+    }
+
+    /// The duration of a run of `rows` rows; nothing where the model does not take several or
+    /// fails on zeros.
+    #[must_use]
+    pub fn time_rows(&self, rows: usize, free_size: usize) -> Option<Duration> {
+        if !self.signature().is_batchable() {
+            return None;
+        }
+        let specs = &self.signature().inputs;
+        let inputs =
+            specs.iter().map(|spec| zeros(spec, rows, free_size)).collect::<Option<Vec<_>>>()?;
+        self.time(&inputs).ok().map(|(_, cost)| cost)
+    }
+
+    /// Runs `inputs` a few times: the duration of the first run and the shortest after it.
+    fn time(&self, inputs: &[Tensor]) -> Result<(Duration, Duration), super::RunError> {
+        let run = || {
+            let start = Instant::now();
+            self.run(inputs).map(|_| start.elapsed())
+        };
+        let first = run()?;
+        let mut cost = first;
+        for _ in 0..REPEATS {
+            cost = cost.min(run()?);
+        }
+        Ok((first, cost))
+    }
+}
+
+/// A tensor of zeros that `spec` accepts; nothing where it would not fit into memory.
+pub(super) fn zeros(spec: &TensorSpec, rows: usize, free_size: usize) -> Option<Tensor> {
+    let mut shape = spec.shape_with(free_size);
+    if let (Some(first), true) = (shape.first_mut(), spec.is_batchable()) {
+        *first = rows;
+    }
+    let count = crate::tensor::volume(&shape).ok().filter(|&count| count <= LARGEST / 8)?;
+    match spec.datatype {
+        Datatype::Bytes => Tensor::from_elements(shape, std::iter::repeat_n("", count)).ok(),
+        datatype => {
+            let bytes = count.checked_mul(datatype.size()?)?;
+            Tensor::new(datatype, shape, vec![0; bytes].into()).ok()
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Protocols: bytes to tensors and back. Pure: nothing here reads a socket or knows a status.
+//!
+//! Invariants:
+//! - any bytes give a request or an error, never a panic; nothing is allocated because of a size
+//!   that was announced, only because of bytes that came;
+//! - tensors of a decoded request fit the signature: known, complete, of the declared datatype
+//!   and of a shape that the declaration accepts;
+//! - what was sent as binary is shared with the body, not copied.
+
+pub mod v2;

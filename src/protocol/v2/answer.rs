@@ -1,0 +1,169 @@
+//! Answers: tensors to bytes. Nothing here can fail.
+
+use half::{bf16, f16};
+
+use super::request::Form;
+use crate::tensor::{Datatype, Tensor};
+
+/// An answer on its way out.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// The model's name.
+    pub model_name: &'a str,
+    /// The version's number.
+    pub model_version: &'a str,
+    /// The request's id, where it had one.
+    pub id: Option<&'a str>,
+    /// The outputs, in the order in which they are sent.
+    pub outputs: &'a [AnswerOutput<'a>],
+}
+
+/// An output on its way out.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerOutput<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its elements.
+    pub tensor: &'a Tensor,
+    /// How it is sent.
+    pub form: Form,
+}
+
+/// Appends `answer` to `buffer`. Returns the length of the JSON part where binary tensors follow
+/// it. BYTES that are not UTF-8 go as binary whatever their form says.
+pub fn encode_answer(answer: &Answer<'_>, buffer: &mut Vec<u8>) -> Option<usize> {
+    let start = buffer.len();
+    buffer.extend_from_slice(b"{\"model_name\":");
+    string(answer.model_name, buffer);
+    buffer.extend_from_slice(b",\"model_version\":");
+    string(answer.model_version, buffer);
+    if let Some(id) = answer.id {
+        buffer.extend_from_slice(b",\"id\":");
+        string(id, buffer);
+    }
+    let outputs = answer.outputs.iter().map(|output| (output.name, output.tensor, output.form));
+    tensors("outputs", outputs, start, buffer)
+}
+
+/// Appends `,"<member>":[...]}` and the binary part.
+pub(super) fn tensors<'a>(
+    member: &str,
+    list: impl Iterator<Item = (&'a str, &'a Tensor, Form)> + Clone,
+    start: usize,
+    buffer: &mut Vec<u8>,
+) -> Option<usize> {
+    let list =
+        list.map(|(name, tensor, form)| (name, tensor, form == Form::Binary || !is_json(tensor)));
+    if buffer.last() != Some(&b'{') {
+        buffer.push(b',');
+    }
+    string(member, buffer);
+    buffer.extend_from_slice(b":[");
+    for (position, (name, tensor, is_binary)) in list.clone().enumerate() {
+        if position > 0 {
+            buffer.push(b',');
+        }
+        buffer.extend_from_slice(b"{\"name\":");
+        string(name, buffer);
+        buffer.extend_from_slice(b",\"datatype\":\"");
+        buffer.extend_from_slice(tensor.datatype().name().as_bytes());
+        buffer.extend_from_slice(b"\",\"shape\":[");
+        comma_separated(tensor.shape(), buffer, |&dim, buffer| integer(dim, buffer));
+        if is_binary {
+            buffer.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
+            integer(tensor.data().len(), buffer);
+            buffer.extend_from_slice(b"}}");
+        } else {
+            buffer.extend_from_slice(b"],\"data\":[");
+            elements(tensor, buffer);
+            buffer.extend_from_slice(b"]}");
+        }
+    }
+    buffer.extend_from_slice(b"]}");
+    let json_length = buffer.len() - start;
+    let mut follows = false;
+    for (_, tensor, is_binary) in list {
+        if is_binary {
+            follows |= !tensor.data().is_empty();
+            buffer.extend_from_slice(tensor.data());
+        }
+    }
+    follows.then_some(json_length)
+}
+
+/// Whether JSON can carry the tensor's elements.
+fn is_json(tensor: &Tensor) -> bool {
+    tensor.datatype() != Datatype::Bytes
+        || tensor.elements().all(|element| std::str::from_utf8(element).is_ok())
+}
+
+fn elements(tensor: &Tensor, buffer: &mut Vec<u8>) {
+    let data = tensor.data();
+    macro_rules! numbers {
+        ($type:ty, $write:expr) => {{
+            let chunks = data.as_chunks::<{ size_of::<$type>() }>().0;
+            comma_separated(chunks, buffer, |chunk, buffer| {
+                let write: fn($type, &mut Vec<u8>) = $write;
+                write(<$type>::from_le_bytes(*chunk), buffer);
+            });
+        }};
+    }
+    match tensor.datatype() {
+        Datatype::Bool => comma_separated(data.iter(), buffer, |&byte, buffer| {
+            buffer.extend_from_slice(if byte == 0 { b"false" } else { b"true" });
+        }),
+        Datatype::Uint8 => numbers!(u8, integer),
+        Datatype::Uint16 => numbers!(u16, integer),
+        Datatype::Uint32 => numbers!(u32, integer),
+        Datatype::Uint64 => numbers!(u64, integer),
+        Datatype::Int8 => numbers!(i8, integer),
+        Datatype::Int16 => numbers!(i16, integer),
+        Datatype::Int32 => numbers!(i32, integer),
+        Datatype::Int64 => numbers!(i64, integer),
+        Datatype::Fp16 => numbers!(f16, |value, buffer| float(value.to_f32(), buffer)),
+        Datatype::Bf16 => numbers!(bf16, |value, buffer| float(value.to_f32(), buffer)),
+        Datatype::Fp32 => numbers!(f32, float),
+        Datatype::Fp64 => numbers!(f64, float),
+        Datatype::Bytes => comma_separated(tensor.elements(), buffer, |element, buffer| {
+            // `is_json` has seen that it is UTF-8.
+            string(std::str::from_utf8(element).unwrap_or_default(), buffer);
+        }),
+    }
+}
+
+fn comma_separated<T>(
+    items: impl IntoIterator<Item = T>,
+    buffer: &mut Vec<u8>,
+    mut write: impl FnMut(T, &mut Vec<u8>),
+) {
+    for (position, item) in items.into_iter().enumerate() {
+        if position > 0 {
+            buffer.push(b',');
+        }
+        write(item, buffer);
+    }
+}
+
+fn integer(value: impl itoa::Integer, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The shortest decimal that reads back as the same number; or the string that stands for what
+/// JSON cannot write.
+fn float<F: zmij::Float + Into<f64> + Copy>(value: F, buffer: &mut Vec<u8>) {
+    let wide: f64 = value.into();
+    if wide.is_finite() {
+        buffer.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        buffer.extend_from_slice(match wide {
+            f64::INFINITY => b"\"Infinity\"".as_slice(),
+            f64::NEG_INFINITY => b"\"-Infinity\"",
+            _ => b"\"NaN\"",
+        });
+    }
+}
+
+pub(super) fn string(text: &str, buffer: &mut Vec<u8>) {
+    // Writing a string to a Vec cannot fail.
+    let _ = serde_json::to_writer(buffer, text);
+}

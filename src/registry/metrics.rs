@@ -1,0 +1,107 @@
+//! Handles of the metrics that are counted by model.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::version::Timings;
+use crate::error::Code;
+use crate::scheduler;
+use crate::telemetry::{Counter, Histogram, Sharded, Telemetry, names};
+use crate::traffic::Slot;
+
+/// The protocol that a prediction came in: the metric label `protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Open Inference Protocol V2 over HTTP.
+    V2Http,
+}
+
+impl Protocol {
+    const ALL: [Self; 1] = [Self::V2Http];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::V2Http => "v2_http",
+        }
+    }
+}
+
+/// What is counted for one model in one slot.
+#[derive(Debug)]
+pub struct SlotMetrics {
+    /// By protocol, then by code.
+    predictions: Vec<[Counter; Code::ALL.len()]>,
+    rows: Counter,
+    duration: Arc<Histogram>,
+    queue: Arc<Histogram>,
+    compute: Arc<Histogram>,
+}
+
+impl SlotMetrics {
+    fn new(telemetry: &Telemetry, model: &str, slot: Slot) -> Self {
+        let labels = [("model", model), ("slot", slot.label())];
+        let counters = |protocol: Protocol| {
+            Code::ALL.map(|code| {
+                let [model, slot] = labels;
+                let labels = [model, slot, ("protocol", protocol.label()), ("code", code.label())];
+                telemetry.counter(names::PREDICTIONS, &labels)
+            })
+        };
+        Self {
+            predictions: Protocol::ALL.map(counters).into(),
+            rows: telemetry.counter(names::ROWS, &labels),
+            duration: telemetry.histogram(names::DURATION, &labels),
+            queue: telemetry.histogram(names::QUEUE_DURATION, &labels),
+            compute: telemetry.histogram(names::COMPUTE_DURATION, &labels),
+        }
+    }
+
+    /// Counts a prediction that ended in `code`.
+    pub fn ended(&self, protocol: Protocol, code: Code) {
+        self.predictions[protocol as usize][code.index()].increment(1);
+    }
+
+    /// Counts what an answered prediction took.
+    pub fn answered(&self, rows: usize, timings: &Timings) {
+        self.rows.increment(rows as u64);
+        self.duration.record_duration(timings.total);
+        self.queue.record_duration(timings.queue);
+        self.compute.record_duration(timings.compute);
+    }
+}
+
+/// Keeps the handles of models seen, so that a thousand swaps make no new ones.
+#[derive(Debug)]
+pub(super) struct MetricsCache {
+    telemetry: Arc<Telemetry>,
+    slots: Mutex<HashMap<(Arc<str>, Slot), Arc<SlotMetrics>>>,
+}
+
+impl MetricsCache {
+    pub(super) fn new(telemetry: Arc<Telemetry>) -> Self {
+        Self { telemetry, slots: Mutex::default() }
+    }
+
+    pub(super) fn slot(&self, model: &Arc<str>, slot: Slot) -> Arc<SlotMetrics> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = slots.entry((Arc::clone(model), slot));
+        Arc::clone(
+            entry.or_insert_with(|| Arc::new(SlotMetrics::new(&self.telemetry, model, slot))),
+        )
+    }
+
+    pub(super) fn scheduler(&self, model: &str, executions: Arc<Sharded<1>>) -> scheduler::Metrics {
+        let dropped = |reason| self.telemetry.counter(names::QUEUE_DROPPED, &[("reason", reason)]);
+        scheduler::Metrics {
+            queued: self.telemetry.gauge(names::QUEUED, &[]),
+            dropped_deadline: dropped("deadline"),
+            dropped_cancelled: dropped("cancelled"),
+            batch_rows: self.telemetry.histogram(names::BATCH_ROWS, &[("model", model)]),
+            executions,
+        }
+    }
+
+    pub(super) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+}

@@ -1,0 +1,93 @@
+//! When and where a prediction runs.
+//!
+//! A small model runs inline, on the I/O thread that decoded the request: a thread hop would cost
+//! more than the model. A heavy one runs on the compute pool, so that sockets go on being served.
+//! Which of the two is decided for each request from what the model is known to cost
+//! ([`Cost`]); both observe the same limits and deadlines. On the pool, what waits for the same
+//! model is run together where batching is configured ([`batch`]).
+//!
+//! The scheduler knows what it executes as [`Execute`] and tensors; it knows no versions.
+//!
+//! Invariants:
+//! - what was admitted is answered exactly once, or dropped unrun because its deadline passed or
+//!   its caller went away, which is counted;
+//! - queues are bounded: beyond the limit a request is refused at once;
+//! - a panic in one execution leaves the pool and all else as they were.
+
+mod batch;
+mod cost;
+mod executor;
+mod pool;
+
+use std::time::Duration;
+
+pub use cost::Cost;
+pub use executor::{Executor, Limits, Metrics, Permit, Placement};
+pub use pool::{Pool, Queue};
+
+use crate::engine::{Plan, RunError};
+use crate::error::{Code, Fault};
+use crate::tensor::Tensor;
+
+/// Something that turns input tensors into output tensors.
+pub trait Execute: Send + Sync {
+    /// Runs. Blocks for as long as it takes.
+    fn execute(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
+
+    /// Whether rows of several requests may be put together.
+    fn is_batchable(&self) -> bool;
+}
+
+impl Execute for Plan {
+    fn execute(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        self.run(inputs)
+    }
+
+    fn is_batchable(&self) -> bool {
+        self.signature().is_batchable()
+    }
+}
+
+/// An execution's outcome and what it took.
+#[derive(Debug)]
+pub struct Execution {
+    /// The outputs, in the signature's order.
+    pub outputs: Vec<Tensor>,
+    /// From admission to the start of the run.
+    pub queued: Duration,
+    /// The run itself; shared by all requests of a batch.
+    pub computed: Duration,
+    /// Rows of the batch that this request's rows ran in.
+    pub batch_rows: usize,
+}
+
+/// Why a prediction was not run to its end.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExecuteError {
+    /// The model's own limit is reached.
+    #[error("has {limit} predictions in flight, which is its limit; try again later")]
+    Full {
+        /// The limit, `max_in_flight`.
+        limit: usize,
+    },
+    /// Nothing came before the deadline.
+    #[error("the deadline of {} ms passed", .0.as_millis())]
+    Deadline(Duration),
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// It ran and failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl Fault for ExecuteError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Full { .. } => Code::Overloaded,
+            Self::Deadline(_) => Code::DeadlineExceeded,
+            Self::ShuttingDown => Code::Unavailable,
+            Self::Run(error) => error.code(),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The books: every request gets an id, is counted once when it comes and once when it ends, and
+//! leaves one line in the log where that is asked for.
+//!
+//! received = answered + refused + failed + cancelled (+ those in flight). A request whose future
+//! is dropped before it is done, because its client went away, ends as cancelled.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::reply::{Body, Reply, status};
+use super::route::Label;
+use crate::config::Access;
+use crate::error::{Code, Outcome};
+use crate::registry::Registry;
+use crate::telemetry::{Counter, Gauge, Telemetry, names};
+
+/// The request's id, as clients and proxies send it and get it back.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longer ids are replaced: they go into headers and logs.
+const LONGEST_ID: usize = 128;
+
+/// A request on its way through the stack.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) head: http::request::Parts,
+    pub(super) body: Incoming,
+    pub(super) received: Instant,
+}
+
+/// What one plane counts.
+#[derive(Debug)]
+pub(super) struct PlaneMetrics {
+    received: Counter,
+    in_flight: Gauge,
+    request_bytes: Counter,
+    response_bytes: Counter,
+    /// By route, then by code.
+    ended: Vec<[Counter; Code::ALL.len()]>,
+}
+
+impl PlaneMetrics {
+    pub(super) fn new(telemetry: &Telemetry, plane: &'static str) -> Self {
+        let ended = |label: Label| {
+            Code::ALL.map(|code| {
+                let outcome = match code.outcome() {
+                    Outcome::Answered => "answered",
+                    Outcome::Refused => "refused",
+                    Outcome::Failed => "failed",
+                    Outcome::Cancelled => "cancelled",
+                };
+                let labels = [
+                    ("plane", plane),
+                    ("route", label.as_str()),
+                    ("code", code.label()),
+                    ("outcome", outcome),
+                ];
+                telemetry.counter(names::ENDED, &labels)
+            })
+        };
+        let plane = [("plane", plane)];
+        Self {
+            received: telemetry.counter(names::RECEIVED, &plane),
+            in_flight: telemetry.gauge(names::IN_FLIGHT, &plane),
+            request_bytes: telemetry.counter(names::REQUEST_BYTES, &plane),
+            response_bytes: telemetry.counter(names::RESPONSE_BYTES, &plane),
+            ended: Label::ALL.map(ended).into(),
+        }
+    }
+}
+
+/// Adds the books to a service of [`Call`]s.
+#[derive(Debug, Clone)]
+pub(super) struct AccountLayer {
+    pub(super) metrics: Arc<PlaneMetrics>,
+    pub(super) registry: Registry,
+    /// The metric label of a path on this plane.
+    pub(super) label: fn(&str) -> Label,
+}
+
+impl<S> Layer<S> for AccountLayer {
+    type Service = Accounted<S>;
+
+    fn layer(&self, inner: S) -> Accounted<S> {
+        Accounted { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Accounted<S> {
+    inner: S,
+    layer: AccountLayer,
+}
+
+impl<S> Service<Request<Incoming>> for Accounted<S>
+where
+    S: Service<Call, Response = Reply, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = AccountedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let received = Instant::now();
+        let (head, body) = request.into_parts();
+        let label = (self.layer.label)(head.uri.path());
+        let line = match self.layer.registry.live().config.log.access {
+            Access::Off => None,
+            Access::Errors | Access::All => {
+                let (method, uri) = (head.method.clone(), head.uri.clone());
+                Some(Line { method, uri, version: head.version })
+            }
+        };
+        let account = Account {
+            metrics: Arc::clone(&self.layer.metrics),
+            registry: self.layer.registry.clone(),
+            id: id(head.headers.get(REQUEST_ID)),
+            label,
+            received,
+            line,
+            ended: false,
+        };
+        account.metrics.received.increment(1);
+        account.metrics.in_flight.increment(1.0);
+        account.metrics.request_bytes.increment(body.size_hint().exact().unwrap_or(0));
+        let inner = self.inner.call(Call { head, body, received });
+        AccountedFuture { inner, account: Some(account) }
+    }
+}
+
+/// The id that came, if it is one; else a new one of 128 random bits.
+fn id(sent: Option<&HeaderValue>) -> HeaderValue {
+    let is_id = |id: &&HeaderValue| {
+        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    sent.filter(is_id).cloned().unwrap_or_else(|| {
+        let id = format!("{:032x}", fastrand::u128(..));
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(id))
+            .unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}
+
+pin_project! {
+    #[derive(Debug)]
+    pub(super) struct AccountedFuture<F> {
+        #[pin]
+        inner: F,
+        account: Option<Account>,
+    }
+}
+
+impl<F: Future<Output = Result<Reply, Infallible>>> Future for AccountedFuture<F> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut reply) = ready!(this.inner.poll(cx));
+        if let Some(account) = this.account.take() {
+            reply.set(REQUEST_ID, account.id.clone());
+            let bytes = reply.response.body().size_hint().exact().unwrap_or(0);
+            account.metrics.response_bytes.increment(bytes);
+            account.end(reply.code, bytes, reply.error.as_deref());
+        }
+        Poll::Ready(Ok(reply.response))
+    }
+}
+
+/// One request's entry in the books. Dropped before its end, the request was cancelled.
+#[derive(Debug)]
+struct Account {
+    metrics: Arc<PlaneMetrics>,
+    registry: Registry,
+    id: HeaderValue,
+    label: Label,
+    received: Instant,
+    line: Option<Line>,
+    ended: bool,
+}
+
+impl Account {
+    fn end(mut self, code: Code, bytes: u64, error: Option<&str>) {
+        self.enter(code, bytes, error);
+    }
+
+    fn enter(&mut self, code: Code, bytes: u64, error: Option<&str>) {
+        self.ended = true;
+        self.metrics.in_flight.decrement(1.0);
+        self.metrics.ended[self.label as usize][code.index()].increment(1);
+        let Some(line) = &self.line else { return };
+        let is_error = code.outcome() != Outcome::Answered;
+        if is_error || self.registry.live().config.log.access == Access::All {
+            line.write(code, &self.id, self.received.elapsed(), bytes, error);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.enter(Code::Cancelled, 0, None);
+        }
+    }
+}
+
+/// What the log says of a request.
+#[derive(Debug)]
+struct Line {
+    method: http::Method,
+    uri: http::Uri,
+    version: Version,
+}
+
+impl Line {
+    fn write(&self, code: Code, id: &HeaderValue, took: Duration, bytes: u64, error: Option<&str>) {
+        tracing::info!(
+            target: "tidegate::access",
+            request_id = id.to_str().unwrap_or_default(),
+            method = %self.method,
+            path = self.uri.path(),
+            protocol = ?self.version,
+            status = status(code).as_u16(),
+            code = code.label(),
+            bytes,
+            ms = took.as_secs_f64() * 1e3,
+            error,
+            "request"
+        );
+    }
+}

@@ -1,0 +1,375 @@
+//! Listeners and connections: how many, how idle, how slow, and how they end.
+//!
+//! Each connection is a task that serves it, ends it when it has been idle for too long or takes
+//! too long over a request's head, and lets it finish what it has accepted when the server
+//! drains.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service as HyperService;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tower::Service;
+
+use super::reply::Body;
+use crate::registry::Registry;
+use crate::telemetry::{Counter, Gauge, Telemetry, names};
+
+/// How long to wait after an accept that failed for lack of file descriptors or memory.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Streams of one HTTP/2 connection at once.
+const MAX_STREAMS: u32 = 256;
+
+/// What all connections of one plane share.
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: AtomicUsize,
+    registry: Registry,
+    gauge: Gauge,
+    accepted: Counter,
+    refused: Counter,
+    drain: watch::Receiver<bool>,
+}
+
+impl Connections {
+    pub(super) fn new(
+        telemetry: &Telemetry,
+        plane: &'static str,
+        registry: Registry,
+        drain: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        let plane = [("plane", plane)];
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            registry,
+            gauge: telemetry.gauge(names::CONNECTIONS, &plane),
+            accepted: telemetry.counter(names::CONNECTIONS_ACCEPTED, &plane),
+            refused: telemetry.counter(names::CONNECTIONS_REFUSED, &plane),
+            drain,
+        })
+    }
+
+    /// Connections open now.
+    pub(super) fn n_open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Accepts until the server drains; then the listener is closed.
+    pub(super) async fn accept<S>(self: Arc<Self>, listener: TcpListener, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+    {
+        let mut drain = self.drain.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = drain.wait_for(|drains| *drains) => return,
+            };
+            match accepted {
+                Ok((stream, remote)) => self.admit(stream, remote, service.clone()),
+                Err(error) if is_connections_own(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    fn admit<S>(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+    {
+        let limit = self.registry.live().config.limits.connections;
+        if self.open.fetch_add(1, Ordering::AcqRel) >= limit {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            self.refused.increment(1);
+            return;
+        }
+        self.accepted.increment(1);
+        self.gauge.increment(1.0);
+        // Answers are one write each: waiting for more would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %remote, "cannot set nodelay");
+        }
+        let open = Open(Arc::clone(self));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "connections are counted, and awaited by drain"
+        )]
+        tokio::task::spawn(async move { serve(&open, stream, service).await });
+    }
+}
+
+/// Errors of the connection that was about to be accepted, not of the listener.
+fn is_connections_own(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// An open connection's place among them.
+struct Open(Arc<Connections>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.gauge.decrement(1.0);
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+async fn serve<S>(open: &Open, stream: TcpStream, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let Connections { registry, drain, .. } = &*open.0;
+    let activity = Arc::new(Activity::new());
+    let io = TokioIo::new(Observed { stream, activity: Arc::clone(&activity) });
+    let mut builder = Builder::new(TokioExecutor::new());
+    // hyper's own head timeout also ends idle connections, and makes a timer for each request:
+    // the clock below does both with one timer a connection.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+    let service = Counting { service, activity: Arc::clone(&activity) };
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut drain = drain.clone();
+    let mut draining = false;
+    loop {
+        let (header_time, idle_time) = {
+            let table = registry.live();
+            (table.config.limits.header_time, table.config.limits.idle_time)
+        };
+        let tick =
+            header_time.min(idle_time).clamp(Duration::from_millis(20), Duration::from_secs(5));
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "connection broke off");
+                }
+                return;
+            }
+            changed = drain.wait_for(|drains| *drains), if !draining => {
+                // An error means that the server is gone, which ends the connection too.
+                drop(changed);
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(tick / 2) => match activity.state(header_time, idle_time) {
+                ClientState::Active => {}
+                ClientState::Idle => connection.as_mut().graceful_shutdown(),
+                ClientState::SlowHead => return,
+            }
+        }
+        if draining && activity.is_silent() {
+            // Nothing was ever asked: there is nothing to finish.
+            return;
+        }
+    }
+}
+
+/// What a connection has been doing, in milliseconds since it was opened.
+#[derive(Debug)]
+struct Activity {
+    opened: Instant,
+    requests: AtomicU64,
+    in_flight: AtomicUsize,
+    /// When the last request ended.
+    ended: AtomicU64,
+    /// When bytes came after that; 0 if none have.
+    head_begun: AtomicU64,
+    is_http2: AtomicBool,
+}
+
+enum ClientState {
+    Active,
+    Idle,
+    SlowHead,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            requests: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
+            head_begun: AtomicU64::new(0),
+            is_http2: AtomicBool::new(false),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn read(&self) {
+        if self.in_flight.load(Ordering::Relaxed) == 0
+            && self.head_begun.load(Ordering::Relaxed) == 0
+        {
+            self.head_begun.store(self.now().max(1), Ordering::Relaxed);
+        }
+    }
+
+    fn request_begun(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.head_begun.store(0, Ordering::Relaxed);
+    }
+
+    fn request_ended(&self) {
+        self.ended.store(self.now(), Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_silent(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0
+    }
+
+    fn state(&self, header_time: Duration, idle_time: Duration) -> ClientState {
+        let exceeds = |since: u64, limit: Duration| {
+            u128::from(self.now().saturating_sub(since)) > limit.as_millis()
+        };
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            return ClientState::Active;
+        }
+        let head_begun = self.head_begun.load(Ordering::Relaxed);
+        // HTTP/2 peers send frames between requests, which are no slow heads.
+        let is_http2 = self.is_http2.load(Ordering::Relaxed);
+        if head_begun > 0 && !is_http2 && exceeds(head_begun, header_time) {
+            return ClientState::SlowHead;
+        }
+        if exceeds(self.ended.load(Ordering::Relaxed), idle_time) {
+            // Before its first request a connection has nothing to end gracefully.
+            return if self.is_silent() { ClientState::SlowHead } else { ClientState::Idle };
+        }
+        ClientState::Active
+    }
+}
+
+/// Notes when requests begin and end.
+struct Counting<S> {
+    service: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> HyperService<Request<Incoming>> for Counting<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = CountingFuture<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if request.version() == http::Version::HTTP_2 {
+            self.activity.is_http2.store(true, Ordering::Relaxed);
+        }
+        self.activity.request_begun();
+        let under_way = UnderWay(Arc::clone(&self.activity));
+        // The stack's services are always ready: it refuses rather than waits.
+        CountingFuture { inner: self.service.clone().call(request), _under_way: under_way }
+    }
+}
+
+struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
+}
+
+pin_project_lite::pin_project! {
+    struct CountingFuture<F> {
+        #[pin]
+        inner: F,
+        _under_way: UnderWay,
+    }
+}
+
+impl<F: Future> Future for CountingFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+/// A stream that notes when bytes come.
+struct Observed {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Observed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.read();
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for Observed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,374 @@
+//! The life of a prediction, from its body to its answer.
+//!
+//! Everything between body and answer is plain functions but for one wait: [`start`] decodes,
+//! resolves, checks and, for a small model, runs on this very thread; what is too heavy for that
+//! comes back as a receiver, which is awaited. [`finish`] encodes.
+//!
+//! Here is also the place where the observation of an answer will be offered to monitor, shadow
+//! and capture: in `infer`, after the answer is ready and never before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+use tokio::sync::oneshot;
+
+use super::account::Call;
+use super::reply::{JSON, Reply};
+use super::route::Target;
+use super::{DataPlane, body};
+use crate::error::{Code, Fault};
+use crate::protocol::v2::{
+    self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
+};
+use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
+use crate::scheduler::{ExecuteError, Execution, Permit, Placement};
+use crate::telemetry::Gauge;
+use crate::tensor::Tensor;
+
+/// The length of the JSON part where binary tensors follow it.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// Milliseconds that the client is willing to wait.
+const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+/// Asks for `server-timing` on the answer; so does the same header on the request.
+const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// Names the exact model that answered.
+const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
+const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Why a prediction has no answer.
+#[derive(Debug, thiserror::Error)]
+enum InferError {
+    #[error(
+        "the server has {limit} predictions in flight, which is its limit (limits.in_flight); try again later"
+    )]
+    Full { limit: usize },
+    #[error("header {header}: {reason}")]
+    Header { header: HeaderName, reason: String },
+    #[error(transparent)]
+    Body(#[from] body::BodyError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("model '{model}' version {version}: {error}")]
+    Protocol { model: Arc<str>, version: u64, error: ProtocolError },
+    #[error("model '{model}' version {version}: {error}")]
+    Execute { model: Arc<str>, version: u64, error: ExecuteError },
+}
+
+impl Fault for InferError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Full { .. } => Code::Overloaded,
+            Self::Header { .. } => Code::InvalidArgument,
+            Self::Body(error) => error.code(),
+            Self::Resolve(error) => error.code(),
+            Self::Protocol { error, .. } => error.code(),
+            Self::Execute { error, .. } => error.code(),
+        }
+    }
+}
+
+/// Predictions accepted and not answered, over all models.
+#[derive(Debug)]
+pub(super) struct Admission {
+    in_flight: AtomicUsize,
+    gauge: Gauge,
+}
+
+/// A place among the accepted; given back when dropped.
+struct Place<'a>(&'a Admission);
+
+impl Admission {
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self { in_flight: AtomicUsize::new(0), gauge }
+    }
+
+    fn admit(&self, limit: usize) -> Result<Place<'_>, InferError> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.gauge.increment(1.0);
+        let place = Place(self);
+        if before >= limit { Err(InferError::Full { limit }) } else { Ok(place) }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.gauge.decrement(1.0);
+    }
+}
+
+/// A prediction of a model that exists: counted once, when it ends; dropped before that, it was
+/// cancelled.
+struct Prediction {
+    metrics: Arc<SlotMetrics>,
+    version: Arc<Version>,
+    received: Instant,
+    ended: bool,
+}
+
+impl Prediction {
+    fn failed(mut self, code: Code) {
+        self.ended = true;
+        self.metrics.ended(Protocol::V2Http, code);
+        self.version.statistics.failed(self.received.elapsed());
+    }
+
+    fn answered(mut self, rows: usize, timings: &Timings) {
+        self.ended = true;
+        self.metrics.ended(Protocol::V2Http, Code::Ok);
+        self.metrics.answered(rows, timings);
+        self.version.statistics.answered(rows, timings);
+    }
+}
+
+impl Drop for Prediction {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.metrics.ended(Protocol::V2Http, Code::Cancelled);
+        }
+    }
+}
+
+/// A prediction under way.
+struct Started {
+    id: Option<Box<str>>,
+    outputs: Vec<RequestedOutput>,
+    rows: usize,
+    decode: Duration,
+    admitted: Instant,
+    deadline: Instant,
+    /// Held until the answer is encoded.
+    _permit: Permit,
+    run: Run,
+}
+
+enum Run {
+    Done(Execution),
+    Waiting(oneshot::Receiver<Result<Execution, ExecuteError>>),
+}
+
+/// Answers `POST /v2/models/M/infer`.
+pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
+    let Call { head, body, received, .. } = call;
+    match predict(plane, &head.headers, body, received, target).await {
+        Ok(reply) => reply,
+        Err(error) => Reply::fault(&error),
+    }
+}
+
+async fn predict(
+    plane: &DataPlane,
+    head: &HeaderMap,
+    body: hyper::body::Incoming,
+    received: Instant,
+    target: &Target<'_>,
+) -> Result<Reply, InferError> {
+    let (limits, in_flight) = {
+        let table = plane.registry.live();
+        let limits = &table.config.limits;
+        ((limits.body, limits.body_time), limits.in_flight)
+    };
+    let _place = plane.admission.admit(in_flight)?;
+    let body = body::read(head, body, limits.0, limits.1).await?;
+    let prediction = {
+        // The one look at what serves: everything after it is this version's.
+        let table = plane.registry.live();
+        let serving = table.resolve(&target.model, target.version.as_deref())?;
+        let Serving { version, metrics, .. } = serving.clone();
+        Prediction { metrics, version, received, ended: false }
+    };
+    let version = Arc::clone(&prediction.version);
+    let outcome = match start(&version, head, &body, received) {
+        Ok(started) => finish(&version, started, received).await,
+        Err(error) => Err(error),
+    };
+    let (encoded, rows, timings) = match outcome {
+        Ok(answer) => answer,
+        Err(error) => {
+            prediction.failed(error.code());
+            return Err(error);
+        }
+    };
+    let mut reply = respond(&version, encoded, head);
+    if head.contains_key(WANTS_TIMING) {
+        reply.set(SERVER_TIMING, server_timing(&timings));
+    }
+    prediction.answered(rows, &timings);
+    Ok(reply)
+}
+
+/// From body to execution, or to its place in the queue. Plain: nothing here waits.
+fn start(
+    version: &Arc<Version>,
+    head: &HeaderMap,
+    body: &Bytes,
+    received: Instant,
+) -> Result<Started, InferError> {
+    let begun = Instant::now();
+    let permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    let json_length = number(head, &JSON_LENGTH)?;
+    let json_length = json_length
+        .map(|length| {
+            usize::try_from(length).ok().filter(|&length| length <= body.len()).ok_or_else(|| {
+                let reason = format!("says {length}, but the body has {} bytes", body.len());
+                InferError::Header { header: JSON_LENGTH, reason }
+            })
+        })
+        .transpose()?;
+    let request = v2::decode_request(body, json_length, version.signature());
+    let InferRequest { id, inputs, outputs, timeout, .. } =
+        request.map_err(|error| protocol(version, error))?;
+    let client = number(head, &CLIENT_TIMEOUT)?.map(Duration::from_millis);
+    let allowed = [timeout, client].into_iter().flatten().fold(version.deadline, Duration::min);
+    let deadline = received.checked_add(allowed).unwrap_or(received + version.deadline);
+    let rows = inputs.first().map_or(1, Tensor::rows);
+    let admitted = Instant::now();
+    if deadline <= admitted {
+        return Err(execute(version, ExecuteError::Deadline(allowed)));
+    }
+    let executor = &version.executor;
+    let run = match executor.place(rows) {
+        Placement::Inline => executor.run_inline(&inputs, rows, admitted).map(Run::Done),
+        Placement::Pooled => executor.submit(inputs, rows, admitted, deadline).map(Run::Waiting),
+    };
+    let run = run.map_err(|error| execute(version, error))?;
+    let decode = admitted.saturating_duration_since(begun);
+    Ok(Started { id, outputs, rows, decode, admitted, deadline, _permit: permit, run })
+}
+
+/// An encoded answer: its bytes, and the length of the JSON part where binary tensors follow.
+struct Encoded {
+    body: Vec<u8>,
+    json_length: Option<usize>,
+}
+
+/// From execution to encoded answer.
+async fn finish(
+    version: &Arc<Version>,
+    started: Started,
+    received: Instant,
+) -> Result<(Encoded, usize, Timings), InferError> {
+    let Started { id, outputs, rows, decode, admitted, deadline, _permit, run } = started;
+    let execution = match run {
+        Run::Done(execution) => execution,
+        Run::Waiting(outcome) => {
+            let allowed = deadline.saturating_duration_since(received);
+            let outcome = tokio::time::timeout_at(deadline.into(), outcome).await;
+            let outcome = match outcome {
+                Ok(Ok(outcome)) => outcome,
+                // The pool answers everything that it takes, or is gone.
+                Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
+                Err(_) => Err(ExecuteError::Deadline(allowed)),
+            };
+            outcome.map_err(|error| execute(version, error))?
+        }
+    };
+    let begun = Instant::now();
+    let encoded = encode(version, id.as_deref(), &outputs, &execution.outputs)
+        .map_err(|error| protocol(version, error))?;
+    debug_assert!(admitted <= begun);
+    let timings = Timings {
+        total: received.elapsed(),
+        queue: execution.queued,
+        decode,
+        compute: execution.computed,
+        encode: begun.elapsed(),
+    };
+    Ok((encoded, rows, timings))
+}
+
+fn encode(
+    version: &Version,
+    id: Option<&str>,
+    requested: &[RequestedOutput],
+    outputs: &[Tensor],
+) -> Result<Encoded, ProtocolError> {
+    let specs = &version.signature().outputs;
+    let mut classified: Vec<Option<Tensor>> = Vec::with_capacity(requested.len());
+    for output in requested {
+        let k = output.classification;
+        classified.push(match (k, outputs.get(output.index), specs.get(output.index)) {
+            (Some(k), Some(tensor), Some(spec)) => {
+                let labels = version.labels.get(output.index).and_then(|labels| labels.as_deref());
+                Some(v2::classify(tensor, k, labels, &spec.name)?)
+            }
+            _ => None,
+        });
+    }
+    let pairs = requested.iter().zip(&classified).filter_map(|(output, classes)| {
+        let tensor = classes.as_ref().or(outputs.get(output.index))?;
+        let name = specs.get(output.index)?.name.as_str();
+        Some(AnswerOutput { name, tensor, form: output.form })
+    });
+    let outputs: Vec<AnswerOutput<'_>> = pairs.collect();
+    let answer = Answer {
+        model_name: &version.model,
+        model_version: &version.number_text,
+        id,
+        outputs: &outputs,
+    };
+    let mut body = Vec::with_capacity(estimated_size(&outputs));
+    let json_length = v2::encode_answer(&answer, &mut body);
+    Ok(Encoded { body, json_length })
+}
+
+/// Enough for most answers, so that the buffer is taken once.
+fn estimated_size(outputs: &[AnswerOutput<'_>]) -> usize {
+    let sizes = outputs.iter().map(|output| match output.form {
+        Form::Binary => output.tensor.data().len() + 128,
+        Form::Json => output.tensor.len() * 12 + 128,
+    });
+    sizes.sum::<usize>() + 128
+}
+
+fn respond(version: &Version, encoded: Encoded, head: &HeaderMap) -> Reply {
+    let Encoded { body, json_length } = encoded;
+    let mut reply = Reply::ok(if json_length.is_some() { OCTETS } else { JSON }, Bytes::new());
+    if let Some(length) = json_length {
+        reply.set(JSON_LENGTH, HeaderValue::from(length));
+    }
+    // The digest is checked text: this cannot fail.
+    if let Ok(digest) = HeaderValue::from_maybe_shared(version.digest.clone()) {
+        reply.set(DIGEST, digest);
+    }
+    reply.set(VERSION, HeaderValue::from(version.number));
+    body::compress(head, &mut reply, body.into());
+    reply
+}
+
+fn server_timing(timings: &Timings) -> HeaderValue {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let text = format!(
+        "total;dur={:.3}, decode;dur={:.3}, queue;dur={:.3}, compute;dur={:.3}, encode;dur={:.3}",
+        ms(timings.total),
+        ms(timings.decode),
+        ms(timings.queue),
+        ms(timings.compute),
+        ms(timings.encode)
+    );
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("total"))
+}
+
+/// A header's value as a number.
+fn number(head: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, InferError> {
+    let Some(value) = head.get(name) else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    parsed.map(Some).ok_or_else(|| {
+        let reason = format!("expected a whole number, got {value:?}");
+        InferError::Header { header: name.clone(), reason }
+    })
+}
+
+fn protocol(version: &Version, error: ProtocolError) -> InferError {
+    InferError::Protocol { model: Arc::clone(&version.model), version: version.number, error }
+}
+
+fn execute(version: &Version, error: ExecuteError) -> InferError {
+    InferError::Execute { model: Arc::clone(&version.model), version: version.number, error }
+}

@@ -1,0 +1,229 @@
+//! HTTP: listeners, the stack of layers, the handlers of both planes.
+//!
+//! A request passes, from the outside in: the connection's clock ([`connections`]), the books
+//! ([`account`]: id, counters, access line, cancellation), the panic net ([`panics`]), and its
+//! route's handler. Handlers return a [`reply::Reply`]; `reply` is the one place that knows HTTP
+//! statuses.
+//!
+//! Invariants:
+//! - a request is counted once when its head has come and once when it ends, however it ends;
+//! - nothing on the data plane waits for room: where there is none it is refused at once;
+//! - no task outlives the drain limit: what is accepted is finished within it, or cut off.
+
+mod account;
+mod admin;
+mod body;
+mod connections;
+mod control;
+mod infer;
+mod metadata;
+mod panics;
+mod reply;
+mod route;
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tower::{Service, ServiceBuilder};
+
+pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
+
+use crate::error::Code;
+use crate::registry::{LiveTable, Registry, State};
+use crate::telemetry::{Telemetry, names};
+use account::{AccountLayer, Call, PlaneMetrics};
+use connections::Connections;
+use infer::Admission;
+use panics::CatchPanicLayer;
+use reply::{Body, Reply};
+use route::Route;
+
+/// How often a drain looks whether connections are left.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Whether the server is ready for requests.
+#[derive(Debug, Default)]
+pub struct Health {
+    draining: AtomicBool,
+}
+
+impl Health {
+    /// From now on the server says that it is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Why the server is not ready. It is ready when every model that the configuration names
+    /// serves and it is not shutting down; a faulty model that somebody drops into the repository
+    /// does not take the others out of service.
+    #[must_use]
+    pub fn not_ready(&self, table: &LiveTable) -> Option<String> {
+        if self.draining.load(Ordering::Acquire) {
+            return Some("the server is shutting down".to_owned());
+        }
+        let missing =
+            table.config.models.keys().filter(|name| !table.models.contains_key(name.as_str()));
+        let missing: Vec<String> = missing
+            .map(|name| {
+                let entries = table.index.iter();
+                let reasons =
+                    entries.filter(|e| *e.model == **name && e.state == State::Unavailable);
+                let reasons: Vec<String> = reasons.map(ToString::to_string).collect();
+                if reasons.is_empty() {
+                    format!("{name} does not serve")
+                } else {
+                    reasons.join("; ")
+                }
+            })
+            .collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
+    }
+}
+
+/// What the data plane's handlers share.
+#[derive(Debug)]
+pub struct DataPlane {
+    registry: Registry,
+    health: Arc<Health>,
+    admission: Admission,
+}
+
+/// What both planes are built from.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// What serves.
+    pub registry: Registry,
+    /// Where it is counted.
+    pub telemetry: Arc<Telemetry>,
+    /// Whether it is ready.
+    pub health: Arc<Health>,
+    /// Turns true when the server drains.
+    pub drain: watch::Receiver<bool>,
+}
+
+/// A running plane.
+#[derive(Debug)]
+pub struct Plane {
+    connections: Arc<Connections>,
+}
+
+impl Plane {
+    /// Waits until every connection is closed, until `deadline` at most. Returns how many are
+    /// left then.
+    pub async fn drained(&self, deadline: Instant) -> usize {
+        while self.connections.n_open() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+        self.connections.n_open()
+    }
+}
+
+/// The data plane on `listener`: its accept loop, to be spawned, and a handle.
+pub fn data_plane(
+    parts: &Parts,
+    listener: TcpListener,
+) -> (impl Future<Output = ()> + Send + use<>, Plane) {
+    let Parts { registry, telemetry, health, drain } = parts.clone();
+    let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
+    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission });
+    let service = stack(
+        &telemetry,
+        "data",
+        registry.clone(),
+        |path| Route::of(path).label(),
+        move |call| {
+            let plane = Arc::clone(&plane);
+            async move { Ok(handle(&plane, call).await) }
+        },
+    );
+    let connections = Connections::new(&telemetry, "data", registry, drain);
+    (Arc::clone(&connections).accept(listener, service), Plane { connections })
+}
+
+/// The admin plane on `listener`: its accept loop, to be spawned, and a handle.
+pub fn admin_plane(
+    parts: &Parts,
+    listener: TcpListener,
+    config: mpsc::Sender<ConfigRequest>,
+    last_reload: Arc<Mutex<LastReload>>,
+    started_at: u64,
+) -> (impl Future<Output = ()> + Send + use<>, Plane) {
+    let Parts { registry, telemetry, health, drain } = parts.clone();
+    let plane = Arc::new(AdminPlane {
+        registry: registry.clone(),
+        telemetry: Arc::clone(&telemetry),
+        health,
+        config,
+        last_reload,
+        started_at,
+    });
+    let service = stack(&telemetry, "admin", registry.clone(), admin::label, move |call| {
+        let plane = Arc::clone(&plane);
+        async move { Ok(admin::handle(&plane, call).await) }
+    });
+    let connections = Connections::new(&telemetry, "admin", registry, drain);
+    (Arc::clone(&connections).accept(listener, service), Plane { connections })
+}
+
+/// The stack around a plane's handlers, outermost first.
+fn stack<H, F>(
+    telemetry: &Telemetry,
+    plane: &'static str,
+    registry: Registry,
+    label: fn(&str) -> route::Label,
+    handler: H,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ use<H, F>
+where
+    H: FnMut(Call) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Reply, Infallible>> + Send + 'static,
+{
+    let metrics = Arc::new(PlaneMetrics::new(telemetry, plane));
+    let panics = telemetry.counter(names::PANICS, &[("where", "handler")]);
+    ServiceBuilder::new()
+        // Outermost, so that whatever ends a request below is in the books.
+        .layer(AccountLayer { metrics, registry, label })
+        // Directly around the handlers: a panic is a reply like any other to the books.
+        .layer(CatchPanicLayer { panics })
+        .service(tower::service_fn(handler))
+}
+
+/// Routes a request of the data plane.
+async fn handle(plane: &DataPlane, call: Call) -> Reply {
+    // The target borrows the path, which is cheap to share and outlives the head's other parts.
+    let uri = call.head.uri.clone();
+    let route = Route::of(uri.path());
+    if route == Route::Unknown {
+        let message =
+            format!("there is nothing at {}; the protocol's calls are below /v2", uri.path());
+        return Reply::error(Code::NotFound, &message);
+    }
+    let methods = route.methods();
+    if !methods.allow(&call.head.method) {
+        return Reply::method_not_allowed(&call.head.method, uri.path(), methods);
+    }
+    match route {
+        Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::ServerMetadata => metadata::server(),
+        Route::Live => metadata::live(),
+        Route::Ready => metadata::ready(plane),
+        Route::Models => metadata::models(plane),
+        Route::Model(target) => metadata::model(plane, &target),
+        Route::ModelReady(target) => metadata::model_ready(plane, &target),
+        Route::ModelConfig(target) => metadata::model_config(plane, &target),
+        Route::ModelStatistics(target) => metadata::model_statistics(plane, &target),
+        Route::AllStatistics => metadata::all_statistics(plane),
+        Route::RepositoryIndex => control::index(plane, call).await,
+        Route::RepositoryLoad(model) => control::load(plane, call, &model).await,
+        Route::RepositoryUnload(model) => control::unload(plane, call, &model).await,
+        Route::Unknown => Reply::error(Code::NotFound, "there is nothing here"),
+    }
+}

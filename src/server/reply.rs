@@ -1,0 +1,107 @@
+//! Answers and errors as HTTP: the one place that knows status codes.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+
+use super::route::Methods;
+use crate::error::{Code, Fault};
+
+/// A whole answer: bodies are known before the head is sent.
+pub(super) type Body = Full<Bytes>;
+
+/// The media type of everything that is JSON.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The status for a client that went away: seen in logs only.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Seconds after which a refused client may try again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// An answer on its way out, with what the books need to know of it.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) code: Code,
+    pub(super) response: Response<Body>,
+    /// The message of an error, for the log.
+    pub(super) error: Option<Box<str>>,
+}
+
+/// The HTTP status of a code.
+pub(super) fn status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::Conflict => StatusCode::CONFLICT,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::SlowClient => StatusCode::REQUEST_TIMEOUT,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Cancelled => {
+            StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST)
+        }
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl Reply {
+    /// A successful answer.
+    pub(super) fn ok(content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
+        Self::new(Code::Ok, content_type, body.into())
+    }
+
+    /// A successful answer that is a JSON document.
+    pub(super) fn document(document: &impl serde::Serialize) -> Self {
+        Self::coded_document(Code::Ok, document)
+    }
+
+    /// A JSON document with the status of `code`.
+    pub(super) fn coded_document(code: Code, document: &impl serde::Serialize) -> Self {
+        match serde_json::to_vec(document) {
+            Ok(body) => Self::new(code, JSON, body.into()),
+            Err(error) => Self::error(Code::Internal, &format!("cannot write the answer: {error}")),
+        }
+    }
+
+    /// An error of whatever module.
+    pub(super) fn fault(fault: &(impl Fault + ?Sized)) -> Self {
+        Self::error(fault.code(), &fault.to_string())
+    }
+
+    /// `{"error": message}` with the status of `code`.
+    pub(super) fn error(code: Code, message: &str) -> Self {
+        let body = serde_json::json!({ "error": message }).to_string();
+        let mut reply = Self::new(code, JSON, body.into());
+        reply.error = Some(message.into());
+        if matches!(code, Code::Overloaded | Code::Unavailable | Code::RateLimited) {
+            reply.set(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        reply
+    }
+
+    /// The route is there, the method is not.
+    pub(super) fn method_not_allowed(method: &http::Method, path: &str, allowed: Methods) -> Self {
+        let message = format!("{path} takes {}, not {method}", allowed.as_str());
+        let mut reply = Self::error(Code::MethodNotAllowed, &message);
+        reply.set(ALLOW, HeaderValue::from_static(allowed.as_str()));
+        reply
+    }
+
+    fn new(code: Code, content_type: HeaderValue, body: Bytes) -> Self {
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status(code);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        Self { code, response, error: None }
+    }
+
+    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.response.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,245 @@
+//! Paths to routes, without allocation.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// Where a request on the data plane goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    ServerMetadata,
+    Live,
+    Ready,
+    Models,
+    AllStatistics,
+    Model(Target<'a>),
+    ModelReady(Target<'a>),
+    ModelConfig(Target<'a>),
+    ModelStatistics(Target<'a>),
+    Infer(Target<'a>),
+    RepositoryIndex,
+    RepositoryLoad(Cow<'a, str>),
+    RepositoryUnload(Cow<'a, str>),
+    Unknown,
+}
+
+/// A model, and the version or alias where the path names one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    pub(super) model: Cow<'a, str>,
+    pub(super) version: Option<Cow<'a, str>>,
+}
+
+/// The methods that a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Methods {
+    Get,
+    Post,
+}
+
+impl Methods {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+
+    pub(super) fn allow(self, method: &http::Method) -> bool {
+        match self {
+            Self::Get => method == http::Method::GET,
+            Self::Post => method == http::Method::POST,
+        }
+    }
+}
+
+impl<'a> Route<'a> {
+    /// The route of a path. A slash at the end changes nothing.
+    pub(super) fn of(path: &'a str) -> Self {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let Some(rest) = path.strip_prefix("v2") else { return Self::Unknown };
+        if rest.is_empty() {
+            return Self::ServerMetadata;
+        }
+        let Some(rest) = rest.strip_prefix('/') else { return Self::Unknown };
+        let mut segments = rest.split('/');
+        match segments.next() {
+            Some("health") => match (segments.next(), segments.next()) {
+                (Some("live"), None) => Self::Live,
+                (Some("ready"), None) => Self::Ready,
+                _ => Self::Unknown,
+            },
+            Some("models") => Self::of_model(segments),
+            Some("repository") => Self::of_repository(segments),
+            _ => Self::Unknown,
+        }
+    }
+
+    fn of_model(mut segments: std::str::Split<'a, char>) -> Self {
+        let Some(model) = segments.next() else { return Self::Models };
+        let mut action = segments.next();
+        if model == "stats" && action.is_none() {
+            return Self::AllStatistics;
+        }
+        let mut version = None;
+        if action == Some("versions") {
+            let Some(segment) = segments.next() else { return Self::Unknown };
+            version = Some(decoded(segment));
+            action = segments.next();
+        }
+        if segments.next().is_some() {
+            return Self::Unknown;
+        }
+        let target = Target { model: decoded(model), version };
+        match action {
+            None => Self::Model(target),
+            Some("infer") => Self::Infer(target),
+            Some("ready") => Self::ModelReady(target),
+            Some("config") => Self::ModelConfig(target),
+            Some("stats") => Self::ModelStatistics(target),
+            Some(_) => Self::Unknown,
+        }
+    }
+
+    /// `index`, `models/M/load` and `models/M/unload`, or the same behind a repository's name,
+    /// which Triton allows and which means nothing where there is one repository.
+    fn of_repository(segments: std::str::Split<'a, char>) -> Self {
+        let mut rest = segments.clone();
+        let named = !matches!(rest.next(), Some("index" | "models"));
+        let mut segments = segments;
+        if named {
+            segments.next();
+        }
+        let segments = (segments.next(), segments.next(), segments.next(), segments.next());
+        match segments {
+            (Some("index"), None, ..) => Self::RepositoryIndex,
+            (Some("models"), Some(model), Some("load"), None) => {
+                Self::RepositoryLoad(decoded(model))
+            }
+            (Some("models"), Some(model), Some("unload"), None) => {
+                Self::RepositoryUnload(decoded(model))
+            }
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The method that the route takes.
+    pub(super) fn methods(&self) -> Methods {
+        match self {
+            Self::Infer(_)
+            | Self::RepositoryIndex
+            | Self::RepositoryLoad(_)
+            | Self::RepositoryUnload(_) => Methods::Post,
+            _ => Methods::Get,
+        }
+    }
+
+    /// The metric label `route`.
+    pub(super) fn label(&self) -> Label {
+        match self {
+            Self::ServerMetadata => Label::ServerMetadata,
+            Self::Live | Self::Ready => Label::Health,
+            Self::Models | Self::Model(_) | Self::ModelReady(_) | Self::ModelConfig(_) => {
+                Label::Metadata
+            }
+            Self::AllStatistics | Self::ModelStatistics(_) => Label::Statistics,
+            Self::Infer(_) => Label::Infer,
+            Self::RepositoryIndex | Self::RepositoryLoad(_) | Self::RepositoryUnload(_) => {
+                Label::Repository
+            }
+            Self::Unknown => Label::Other,
+        }
+    }
+}
+
+/// The values of the metric label `route`: closed, whatever clients ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Label {
+    Infer,
+    Metadata,
+    ServerMetadata,
+    Health,
+    Statistics,
+    Repository,
+    Admin,
+    Metrics,
+    Other,
+}
+
+impl Label {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Infer,
+        Self::Metadata,
+        Self::ServerMetadata,
+        Self::Health,
+        Self::Statistics,
+        Self::Repository,
+        Self::Admin,
+        Self::Metrics,
+        Self::Other,
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Infer => "infer",
+            Self::Metadata => "metadata",
+            Self::ServerMetadata => "server_metadata",
+            Self::Health => "health",
+            Self::Statistics => "statistics",
+            Self::Repository => "repository",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A percent-encoded segment as text; what is not UTF-8 becomes a name that no model has.
+fn decoded(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(model: &str, version: Option<&str>) -> Target<'static> {
+        Target {
+            model: Cow::Owned(model.to_owned()),
+            version: version.map(|version| Cow::Owned(version.to_owned())),
+        }
+    }
+
+    #[test]
+    fn paths_to_routes() {
+        for (path, expected) in [
+            ("/v2", Route::ServerMetadata),
+            ("/v2/", Route::ServerMetadata),
+            ("/v2/health/live", Route::Live),
+            ("/v2/health/ready", Route::Ready),
+            ("/v2/models", Route::Models),
+            ("/v2/models/stats", Route::AllStatistics),
+            ("/v2/models/m", Route::Model(target("m", None))),
+            ("/v2/models/car%2Dloan/infer", Route::Infer(target("car-loan", None))),
+            ("/v2/models/m/versions/stable", Route::Model(target("m", Some("stable")))),
+            ("/v2/models/m/versions/2/infer", Route::Infer(target("m", Some("2")))),
+            ("/v2/models/m/versions/2/ready", Route::ModelReady(target("m", Some("2")))),
+            ("/v2/models/m/config", Route::ModelConfig(target("m", None))),
+            ("/v2/models/m/stats", Route::ModelStatistics(target("m", None))),
+            ("/v2/repository/index", Route::RepositoryIndex),
+            ("/v2/repository/main/index", Route::RepositoryIndex),
+            ("/v2/repository/models/m/load", Route::RepositoryLoad("m".into())),
+            ("/v2/repository/main/models/m/unload", Route::RepositoryUnload("m".into())),
+            ("/", Route::Unknown),
+            ("/v2x", Route::Unknown),
+            ("/v3/models", Route::Unknown),
+            ("/v2/models/m/versions", Route::Unknown),
+            ("/v2/models/m/infer/more", Route::Unknown),
+            ("/v2/models/m/explain", Route::Unknown),
+            ("/v2/repository/models/m", Route::Unknown),
+        ] {
+            assert_eq!(Route::of(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Every metric: its name, unit, help text and, for histograms, its buckets. Declared once, here.
+//!
+//! Labels take their values from the configuration (model names) or from closed enums, never
+//! from a request, since a Prometheus series lives as long as the process.
+
+/// A counter or a gauge.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// The name, with its unit and, for counters, `_total` at the end.
+    pub name: &'static str,
+    /// What it counts, in one sentence.
+    pub help: &'static str,
+}
+
+/// A histogram with fixed buckets.
+#[derive(Debug, Clone, Copy)]
+pub struct HistogramMetric {
+    /// The name, with its unit at the end.
+    pub name: &'static str,
+    /// What it measures, in one sentence.
+    pub help: &'static str,
+    /// Upper bounds in the unit in which values are recorded, ascending.
+    pub bounds: &'static [u64],
+    /// Recorded units in one unit of the name: 1e9 where nanoseconds become seconds.
+    pub divisor: f64,
+}
+
+const fn metric(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, help }
+}
+
+const MICROS: u64 = 1_000;
+const MILLIS: u64 = 1_000_000;
+const SECONDS: u64 = 1_000_000_000;
+
+/// From 10 µs, where a small model's answer lies, to 30 s; three a decade.
+const LATENCY: &[u64] = &[
+    10 * MICROS,
+    25 * MICROS,
+    50 * MICROS,
+    100 * MICROS,
+    250 * MICROS,
+    500 * MICROS,
+    MILLIS,
+    2_500 * MICROS,
+    5 * MILLIS,
+    10 * MILLIS,
+    25 * MILLIS,
+    50 * MILLIS,
+    100 * MILLIS,
+    250 * MILLIS,
+    500 * MILLIS,
+    SECONDS,
+    2_500 * MILLIS,
+    5 * SECONDS,
+    10 * SECONDS,
+    30 * SECONDS,
+];
+
+const fn latency(name: &'static str, help: &'static str) -> HistogramMetric {
+    HistogramMetric { name, help, bounds: LATENCY, divisor: 1e9 }
+}
+
+/// Requests whose head was read, by `plane`.
+pub const RECEIVED: Metric = metric(
+    "tidegate_http_requests_received_total",
+    "HTTP requests whose head was read. Equals the sum of tidegate_http_requests_total and of those in flight.",
+);
+/// Requests ended, by `plane`, `route`, `code` and `outcome`.
+pub const ENDED: Metric = metric(
+    "tidegate_http_requests_total",
+    "HTTP requests that ended, by outcome: answered, refused, failed or cancelled.",
+);
+/// Requests under way, by `plane`.
+pub const IN_FLIGHT: Metric =
+    metric("tidegate_http_requests_in_flight", "HTTP requests under way.");
+/// Bytes of request bodies, as sent.
+pub const REQUEST_BYTES: Metric =
+    metric("tidegate_http_request_body_bytes_total", "Bytes of request bodies, as they came in.");
+/// Bytes of answers.
+pub const RESPONSE_BYTES: Metric =
+    metric("tidegate_http_response_body_bytes_total", "Bytes of answers, as they went out.");
+/// Open connections, by `plane`.
+pub const CONNECTIONS: Metric = metric("tidegate_connections", "Open client connections.");
+/// Connections accepted, by `plane`.
+pub const CONNECTIONS_ACCEPTED: Metric =
+    metric("tidegate_connections_accepted_total", "Client connections accepted.");
+/// Connections closed at once since `limits.connections` was reached, by `plane`.
+pub const CONNECTIONS_REFUSED: Metric = metric(
+    "tidegate_connections_refused_total",
+    "Client connections closed at once because limits.connections was reached.",
+);
+/// Predictions ended, by `model`, `slot`, `protocol`, `code`.
+pub const PREDICTIONS: Metric =
+    metric("tidegate_predictions_total", "Prediction requests that ended, for models that exist.");
+/// Rows predicted, by `model`, `slot`.
+pub const ROWS: Metric = metric("tidegate_prediction_rows_total", "Rows predicted.");
+/// Predictions accepted and not answered.
+pub const PREDICTIONS_IN_FLIGHT: Metric =
+    metric("tidegate_predictions_in_flight", "Predictions accepted and not yet answered.");
+/// Predictions waiting for a compute thread.
+pub const QUEUED: Metric =
+    metric("tidegate_predictions_queued", "Predictions waiting for a compute thread.");
+/// Queued predictions dropped unrun, by `reason`.
+pub const QUEUE_DROPPED: Metric = metric(
+    "tidegate_queue_dropped_total",
+    "Queued predictions that were not run, since their deadline passed or their client went away.",
+);
+/// Engine panics, by `model`.
+pub const PANICS: Metric =
+    metric("tidegate_panics_total", "Panics caught, each one failed request.");
+/// Attempts to load a version, by `model` and `outcome`.
+pub const LOADS: Metric = metric("tidegate_model_loads_total", "Attempts to load a model version.");
+/// Commits that changed what serves, by `trigger`.
+pub const SWAPS: Metric = metric("tidegate_swaps_total", "Atomic changes of what serves.");
+/// Versions retired and not yet dropped.
+pub const RETIRING: Metric = metric(
+    "tidegate_versions_retiring",
+    "Versions taken out of service that still answer requests accepted before.",
+);
+/// Versions that serve.
+pub const LIVE: Metric = metric("tidegate_versions_live", "Versions that serve.");
+/// Configuration reloads, by `outcome`.
+pub const RELOADS: Metric =
+    metric("tidegate_config_reloads_total", "Attempts to reload the configuration.");
+/// When the running configuration was applied.
+pub const RELOADED_AT: Metric = metric(
+    "tidegate_config_applied_timestamp_seconds",
+    "When the running configuration was applied, in seconds since 1970.",
+);
+/// 1 where the last reload succeeded, else 0.
+pub const RELOAD_OK: Metric =
+    metric("tidegate_config_last_reload_successful", "1 if the last reload was applied, else 0.");
+/// Access lines that the log's queue had no room for.
+pub const LOG_DROPPED: Metric =
+    metric("tidegate_log_lines_dropped_total", "Log lines that the log's queue had no room for.");
+/// Always 1, with build facts as labels.
+pub const BUILD_INFO: Metric = metric("tidegate_build_info", "Always 1; the labels say what runs.");
+/// Always 1 for a live version, with `model`, `version`, `digest`, `slot`.
+pub const MODEL_INFO: Metric = metric(
+    "tidegate_model_info",
+    "Always 1 for each version that serves; gone when it is retired.",
+);
+/// Always 1, with the running configuration's `digest`.
+pub const CONFIG_INFO: Metric = metric(
+    "tidegate_config_info",
+    "Always 1; the label is the digest of the running configuration.",
+);
+
+/// From head read to answer ready, by `model`, `slot`.
+pub const DURATION: HistogramMetric =
+    latency("tidegate_prediction_duration_seconds", "Time from the request's head to its answer.");
+/// Waiting for a compute thread, by `model`, `slot`.
+pub const QUEUE_DURATION: HistogramMetric = latency(
+    "tidegate_prediction_queue_seconds",
+    "Time that predictions waited for a compute thread.",
+);
+/// Inside the engine, by `model`, `slot`.
+pub const COMPUTE_DURATION: HistogramMetric =
+    latency("tidegate_prediction_compute_seconds", "Time that predictions took inside the engine.");
+/// Rows of one execution, by `model`, `slot`.
+pub const BATCH_ROWS: HistogramMetric = HistogramMetric {
+    name: "tidegate_execution_rows",
+    help: "Rows that the engine ran at once.",
+    bounds: &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384],
+    divisor: 1.0,
+};
+/// Loading a version, by `model`.
+pub const LOAD_DURATION: HistogramMetric =
+    latency("tidegate_model_load_seconds", "Time to read, compile and warm up a model version.");
+
+/// All counters.
+pub const COUNTERS: &[Metric] = &[
+    RECEIVED,
+    ENDED,
+    REQUEST_BYTES,
+    RESPONSE_BYTES,
+    CONNECTIONS_ACCEPTED,
+    CONNECTIONS_REFUSED,
+    PREDICTIONS,
+    ROWS,
+    QUEUE_DROPPED,
+    PANICS,
+    LOADS,
+    SWAPS,
+    RELOADS,
+    LOG_DROPPED,
+];
+
+/// All gauges.
+pub const GAUGES: &[Metric] = &[
+    IN_FLIGHT,
+    CONNECTIONS,
+    PREDICTIONS_IN_FLIGHT,
+    QUEUED,
+    RETIRING,
+    LIVE,
+    RELOADED_AT,
+    RELOAD_OK,
+    BUILD_INFO,
+];
+
+/// All histograms.
+pub const HISTOGRAMS: &[HistogramMetric] =
+    &[DURATION, QUEUE_DURATION, COMPUTE_DURATION, BATCH_ROWS, LOAD_DURATION];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_prometheus_conventions() {
+        for counter in COUNTERS {
+            assert!(counter.name.ends_with("_total"), "{}", counter.name);
+        }
+        let names = COUNTERS.iter().chain(GAUGES).map(|m| m.name);
+        let names: Vec<_> = names.chain(HISTOGRAMS.iter().map(|m| m.name)).collect();
+        for (position, name) in names.iter().enumerate() {
+            assert!(name.starts_with("tidegate_"), "{name}");
+            assert!(!names[..position].contains(name), "{name} is declared twice");
+        }
+        for histogram in HISTOGRAMS {
+            assert!(histogram.bounds.is_sorted(), "{}", histogram.name);
+        }
+    }
+}
