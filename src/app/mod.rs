@@ -40,9 +40,9 @@ const JOIN_AT_MOST: Duration = Duration::from_secs(2);
 /// Facts of the build, for `--version`, metrics and status.
 pub const BUILD: [(&str, &str); 4] = [
     ("version", env!("CARGO_PKG_VERSION")),
-    ("commit", env!("TIDEGATE_COMMIT")),
-    ("target", env!("TIDEGATE_TARGET")),
-    ("rustc", env!("TIDEGATE_RUSTC")),
+    ("commit", env!("BUILD_COMMIT")),
+    ("target", env!("BUILD_TARGET")),
+    ("rustc", env!("BUILD_RUSTC")),
 ];
 
 /// Why the server did not start, or did not end well.
@@ -79,7 +79,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         (listen(config.server.http, "server.http")?, listen(config.server.admin, "server.admin")?);
     let addresses = (local(&http)?, local(&admin)?);
     let n_threads = threads::Threads::of(&config.server);
-    let (pool, compute) = Pool::start(n_threads.compute).map_err(start_error)?;
+    let (pool, compute) = Pool::start(n_threads.compute, telemetry.gauge(names::COMPUTE_BUSY, &[]))
+        .map_err(start_error)?;
     let (registry, registry_threads) =
         Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
     for entry in registry.live().index.iter().filter(|entry| entry.is_trouble()) {

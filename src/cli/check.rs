@@ -8,8 +8,8 @@ use super::table::{self, Table};
 use super::{ConfigArg, Failure};
 use crate::registry::{self, State};
 use crate::scheduler::Pool;
-use crate::telemetry::Telemetry;
 use crate::telemetry::logging::parse_level;
+use crate::telemetry::{Telemetry, names};
 
 /// Check configuration, models and signatures without serving.
 ///
@@ -33,10 +33,10 @@ impl Check {
         if self.no_models {
             return Ok(());
         }
-        let (pool, threads) = Pool::start(1)?;
+        let telemetry = Arc::new(Telemetry::default());
+        let (pool, threads) = Pool::start(1, telemetry.gauge(names::COMPUTE_BUSY, &[]))?;
         let table =
-            registry::check(&Arc::new(config), &Arc::new(Telemetry::default()), pool.clone())
-                .map_err(Failure::usage)?;
+            registry::check(&Arc::new(config), &telemetry, pool.clone()).map_err(Failure::usage)?;
         pool.close();
         threads.into_iter().for_each(|thread| drop(thread.join()));
         let mut rows = Table::new(["model", "version", "state", "plan, signature or reason"]);

@@ -1,8 +1,9 @@
 //! Overrides from the environment: `TIDEGATE_LIMITS__BODY=1MiB` for `limits.body`.
 //!
-//! Two underscores stand for a dot. Names of models are matched with what the file has, without
-//! regard to case and with `_` for `-`. A value is read as TOML where that gives something, else
-//! it is taken as text.
+//! Two underscores stand for a dot; a variable without them is no override, since others choose
+//! names as well (Kubernetes sets `TIDEGATE_SERVICE_HOST` beside a service of that name). Names of
+//! models are matched with what the file has, without regard to case and with `_` for `-`. A
+//! value is read as TOML where that gives something that fits, else it is taken as text.
 
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -12,9 +13,6 @@ use super::raw::RawConfig;
 
 const PREFIX: &str = "TIDEGATE_";
 
-/// Variables with the prefix that are no keys.
-const RESERVED: [&str; 1] = ["TIDEGATE_CONFIG"];
-
 /// Sets in `table` what `environment` overrides, one variable after the other: one that does not
 /// fit is a problem of its own and leaves the others be.
 pub(super) fn apply(
@@ -23,7 +21,7 @@ pub(super) fn apply(
 ) -> Vec<Problem> {
     let mut variables: Vec<_> = environment
         .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX) && !RESERVED.contains(&name.as_str()))
+        .filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__"))
         .collect();
     variables.sort();
     let mut problems = Vec::new();

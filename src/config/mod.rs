@@ -160,7 +160,8 @@ impl Config {
         let mut problems = environment::apply(&mut table, environment);
         let raw = RawConfig::deserialize(toml::Value::Table(table))
             .map_err(|error| one(Problem::of_toml(&error, text)))?;
-        let config = validate(raw, folder, &mut Report { text, problems: &mut problems });
+        let config =
+            validate(raw, folder, &mut Report { text, problems: &mut problems, is_merged: false });
         if problems.is_empty() { Ok(config) } else { Err(ConfigErrors(problems)) }
     }
 
@@ -172,7 +173,11 @@ impl Config {
         let named = self.named.get(name).cloned().unwrap_or_default();
         let raw = named.over(of_file).over(self.defaults.clone());
         let mut problems = Vec::new();
-        let model = model::validate(raw, "", &mut Report { text, problems: &mut problems });
+        let model = model::validate(
+            raw,
+            "",
+            &mut Report { text, problems: &mut problems, is_merged: true },
+        );
         if problems.is_empty() { Ok(model) } else { Err(ConfigErrors(problems)) }
     }
 }
@@ -192,6 +197,9 @@ pub fn is_model_name(name: &str) -> bool {
 struct Report<'a> {
     text: &'a str,
     problems: &'a mut Vec<Problem>,
+    /// Whether the settings of a model are all there: what `model.toml` adds is not known while
+    /// the configuration is read.
+    is_merged: bool,
 }
 
 impl Report<'_> {

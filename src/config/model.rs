@@ -96,7 +96,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
             Primary::Version(version)
         }
         RawPrimary::Alias(alias) => {
-            if !aliases.contains_key(&alias) {
+            if report.is_merged && !aliases.contains_key(&alias) {
                 let known: Vec<_> = aliases.keys().map(String::as_str).collect();
                 let message = format!("there is no alias '{alias}'; aliases: {}", known.join(", "));
                 report.add(&at("primary"), message);

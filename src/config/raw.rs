@@ -207,8 +207,9 @@ pub(super) struct RawModel {
 )]
 pub(super) enum RawVersions {
     Word(String),
-    Latest(RawLatest),
+    // Before the struct, which serde reads from a list as well.
     Listed(Vec<u64>),
+    Latest(RawLatest),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

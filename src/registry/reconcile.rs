@@ -415,7 +415,10 @@ fn settings(config: &Config, name: &str, found: &FoundModel) -> Result<config::M
         Some(Err(error)) => return Err(format!("{}: {error}", repository::SETTINGS_FILE)),
         Some(Ok(text)) => Some(text.as_str()),
     };
-    config.model(name, file).map_err(|error| format!("{}: {error}", repository::SETTINGS_FILE))
+    config.model(name, file).map_err(|errors| {
+        let problems = errors.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        format!("settings ({}, [models.{name}], [defaults]): {problems}", repository::SETTINGS_FILE)
+    })
 }
 
 fn demands(settings: &config::Model, version: u64) -> Demands {

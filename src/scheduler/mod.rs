@@ -84,7 +84,7 @@ pub enum ExecuteError {
 impl Fault for ExecuteError {
     fn code(&self) -> Code {
         match self {
-            Self::Full { .. } => Code::Overloaded,
+            Self::Full { .. } => Code::RateLimited,
             Self::Deadline(_) => Code::DeadlineExceeded,
             Self::ShuttingDown => Code::Unavailable,
             Self::Run(error) => error.code(),

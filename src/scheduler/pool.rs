@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Cost, Execute, ExecuteError, Execution, Metrics, batch};
+use crate::telemetry::Gauge;
 use crate::tensor::Tensor;
 
 /// A request on its way through the pool.
@@ -70,10 +71,12 @@ pub struct Pool {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     line: Mutex<Line>,
     work: Condvar,
+    /// Threads that run something.
+    busy: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -92,9 +95,10 @@ struct Turn {
 
 impl Pool {
     /// A pool of `n_threads` threads named `compute-0`, `compute-1`, ... They end when
-    /// [`Pool::close`] was called and the line is empty.
-    pub fn start(n_threads: usize) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let pool = Self { shared: Arc::default() };
+    /// [`Pool::close`] was called and the line is empty. `busy` shows how many run something.
+    pub fn start(n_threads: usize, busy: Gauge) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let shared = Shared { line: Mutex::default(), work: Condvar::new(), busy };
+        let pool = Self { shared: Arc::new(shared) };
         let threads = (0..n_threads.max(1)).map(|index| {
             let shared = Arc::clone(&pool.shared);
             std::thread::Builder::new()
@@ -171,7 +175,9 @@ impl Shared {
         }
         drop(waiting);
         drop(line);
+        self.busy.increment(1.0);
         run_batch(&queue, entries);
+        self.busy.decrement(1.0);
         true
     }
 }

@@ -101,6 +101,9 @@ pub const PREDICTIONS_IN_FLIGHT: Metric =
 /// Predictions waiting for a compute thread.
 pub const QUEUED: Metric =
     metric("tidegate_predictions_queued", "Predictions waiting for a compute thread.");
+/// Compute threads that run something.
+pub const COMPUTE_BUSY: Metric =
+    metric("tidegate_compute_threads_busy", "Compute threads that are running predictions.");
 /// Queued predictions dropped unrun, by `reason`.
 pub const QUEUE_DROPPED: Metric = metric(
     "tidegate_queue_dropped_total",
@@ -193,6 +196,7 @@ pub const GAUGES: &[Metric] = &[
     CONNECTIONS,
     PREDICTIONS_IN_FLIGHT,
     QUEUED,
+    COMPUTE_BUSY,
     RETIRING,
     LIVE,
     RELOADED_AT,
