@@ -1,14 +1,46 @@
 //! Tidegate: a model inference gateway with built-in monitoring.
-pub mod app;
-pub mod cli;
-pub mod config;
-pub mod engine;
+//!
+//! A module uses only modules of lower layers; `tests/architecture.rs` holds it to that. Modules
+//! in parentheses have their place, and are not there yet.
+//!
+//! | layer | module | owns |
+//! |---|---|---|
+//! | 0 | [`error`] | the closed set of failure codes |
+//! | 0 | [`tensor`] | datatype, shape, tensor, signature |
+//! | 1 | [`telemetry`] | every metric's name, help and buckets; handles; logs |
+//! | 1 | [`config`] | the file as written and, separately, the valid configuration; differences |
+//! | 1 | (stats) | effect sizes, sequential tests |
+//! | 2 | [`protocol`] | bytes to tensors and back |
+//! | 2 | [`engine`] | ONNX file to executable plan |
+//! | 2 | [`repository`] | where versions come from |
+//! | 2 | (store) | durable state |
+//! | 3 | [`scheduler`] | inline or pooled execution, batching, admission, deadlines |
+//! | 3 | (monitor), (capture), (governance) | drift; recording; roles and audit |
+//! | 3 | [`traffic`] | which version answers |
+//! | 4 | [`registry`] | the live table, prepare and commit, retire and reap |
+//! | 5 | (rollout), (observe), (alert) | stages and gates; the one observation of an answer; verdicts out |
+//! | 6 | [`server`] | listeners, the stack, both planes' handlers, status codes, drain |
+//! | 6 | (console) | pages |
+//! | 7 | [`app`] | the composition root |
+//! | 8 | [`cli`] | one file a command |
+
 pub mod error;
-pub mod protocol;
-pub mod registry;
-pub mod repository;
-pub mod scheduler;
-pub mod server;
-pub mod telemetry;
 pub mod tensor;
+
+pub mod config;
+pub mod telemetry;
+
+pub mod engine;
+pub mod protocol;
+pub mod repository;
+
+pub mod scheduler;
 pub mod traffic;
+
+pub mod registry;
+
+pub mod server;
+
+pub mod app;
+
+pub mod cli;

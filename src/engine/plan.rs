@@ -59,7 +59,7 @@ pub struct Plan {
 }
 
 enum Compiled {
-    Once(Runnable),
+    Once(Box<Runnable>),
     PerShape(ShapeCache),
 }
 
@@ -80,11 +80,11 @@ impl Plan {
         }
         let is_free = model.signature().inputs.iter().any(|spec| spec.shape.contains(&None));
         let once =
-            Runnable::compile(&model, is_free.then_some(Sizes::Symbols).unwrap_or(Sizes::Declared));
+            Runnable::compile(&model, if is_free { Sizes::Symbols } else { Sizes::Declared });
         let because = match once {
             Ok(runnable) => {
                 let rung = if is_free { Rung::Symbolic } else { Rung::Fixed };
-                let plan = Self::new(&model, rung, Compiled::Once(runnable));
+                let plan = Self::new(&model, rung, Compiled::Once(Box::new(runnable)));
                 match plan.try_symbols() {
                     Ok(()) => return Ok(plan),
                     Err(error) => error.to_string(),

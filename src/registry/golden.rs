@@ -96,7 +96,7 @@ fn compare(got: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Result<(), 
         let allowed = tolerance.absolute + tolerance.relative * expected.abs();
         let passes = got == expected
             || (got.is_nan() && expected.is_nan())
-            || (got - expected).abs() <= allowed;
+            || (expected.is_finite() && (got - expected).abs() <= allowed);
         if !passes {
             return Err(format!("element {index}: expected {expected} ± {allowed:e}, got {got}"));
         }

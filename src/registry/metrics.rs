@@ -70,11 +70,13 @@ impl SlotMetrics {
     }
 }
 
+type Slots = HashMap<(Arc<str>, Slot), Arc<SlotMetrics>>;
+
 /// Keeps the handles of models seen, so that a thousand swaps make no new ones.
 #[derive(Debug)]
 pub(super) struct MetricsCache {
     telemetry: Arc<Telemetry>,
-    slots: Mutex<HashMap<(Arc<str>, Slot), Arc<SlotMetrics>>>,
+    slots: Mutex<Slots>,
 }
 
 impl MetricsCache {

@@ -156,7 +156,7 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
             changed(ask(plane, ConfigRequest::Reload(sender), outcome).await)
         }
         "/api/v1/config/plan" => {
-            let text = body::read(&call.head.headers, call.body, LARGEST_BODY, BODY_TIME).await;
+            let text = body::read(&call.head, call.body, LARGEST_BODY, BODY_TIME).await;
             let text = match text {
                 Ok(text) => String::from_utf8_lossy(&text).into_owned(),
                 Err(error) => return Reply::fault(&error),

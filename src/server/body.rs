@@ -73,11 +73,13 @@ impl Coding {
 
 /// Reads a whole body of at most `limit` bytes, decompressed, within `time`.
 pub(super) async fn read(
-    head: &HeaderMap,
+    head: &http::request::Parts,
     body: Incoming,
     limit: u64,
     time: Duration,
 ) -> Result<Bytes, BodyError> {
+    let is_http1 = head.version != http::Version::HTTP_2;
+    let head = &head.headers;
     let coding = coding(head)?;
     let announced = match head.get(CONTENT_LENGTH) {
         Some(length) => {
@@ -89,7 +91,7 @@ pub(super) async fn read(
     if announced > limit {
         return Err(BodyError::TooLarge { size: announced, limit });
     }
-    let body = collect(body, announced, limit, time).await?;
+    let body = collect(body, announced, limit, time, is_http1).await?;
     match coding {
         None => Ok(body),
         Some(coding) => inflate(coding, &body, limit),
@@ -101,52 +103,65 @@ async fn collect(
     announced: u64,
     limit: u64,
     time: Duration,
+    is_http1: bool,
 ) -> Result<Bytes, BodyError> {
     let broken = |error: hyper::Error| BodyError::Broken(error.to_string());
-    let slow = |_| BodyError::Slow(time);
-    // Most bodies come whole with the head: then there is no copy, and no timer is made.
     let deadline = tokio::time::Instant::from_std(Instant::now() + time);
-    let mut first = match next_now(&mut body) {
-        Some(frame) => frame,
-        None => tokio::time::timeout_at(deadline, body.frame()).await.map_err(slow)?,
-    };
-    let first = loop {
-        match first {
-            None => return Ok(Bytes::new()),
-            Some(frame) => match frame.map_err(broken)?.into_data() {
-                Ok(data) => break data,
-                // Trailers.
-                Err(_) => {
-                    first = tokio::time::timeout_at(deadline, body.frame()).await.map_err(slow)?
-                }
-            },
+    let mut whole: Option<BytesMut> = None;
+    let mut first = Bytes::new();
+    loop {
+        let frame = match ready_frame(&mut body, is_http1).await {
+            Some(frame) => frame,
+            None => tokio::time::timeout_at(deadline, body.frame())
+                .await
+                .map_err(|_| BodyError::Slow(time))?,
+        };
+        let Some(frame) = frame else { break };
+        // What is no data is trailers, which mean nothing here.
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        let so_far = whole.as_ref().map_or(first.len(), BytesMut::len);
+        check_size((so_far + data.len()) as u64, limit)?;
+        match &mut whole {
+            Some(whole) => whole.extend_from_slice(&data),
+            // One frame is taken as it is: most bodies come so.
+            None if first.is_empty() => first = data,
+            None => {
+                let reserve = announced.min(RESERVE_AT_MOST).max((so_far + data.len()) as u64);
+                let mut bytes = BytesMut::with_capacity(usize::try_from(reserve).unwrap_or(0));
+                bytes.extend_from_slice(&first);
+                bytes.extend_from_slice(&data);
+                whole = Some(bytes);
+            }
         }
-    };
-    check_size(first.len() as u64, limit)?;
-    if http_body::Body::is_end_stream(&body) {
-        return Ok(first);
-    }
-    let reserve = announced.min(RESERVE_AT_MOST).max(first.len() as u64);
-    let mut whole = BytesMut::with_capacity(usize::try_from(reserve).unwrap_or(first.len()));
-    whole.extend_from_slice(&first);
-    while let Some(frame) = tokio::time::timeout_at(deadline, body.frame()).await.map_err(slow)? {
-        if let Ok(data) = frame.map_err(broken)?.into_data() {
-            check_size((whole.len() + data.len()) as u64, limit)?;
-            whole.extend_from_slice(&data);
+        if whole.is_none() && http_body::Body::is_end_stream(&body) {
+            break;
         }
     }
-    Ok(whole.freeze())
+    Ok(whole.map_or(first, BytesMut::freeze))
 }
 
 type Frame = Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>;
 
-/// The next frame, where it is there already.
-fn next_now(body: &mut Incoming) -> Option<Frame> {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match http_body::Body::poll_frame(std::pin::Pin::new(body), &mut context) {
-        std::task::Poll::Ready(frame) => Some(frame),
-        std::task::Poll::Pending => None,
-    }
+/// The next frame, where it comes without a wait; nothing where a timer is worth its cost, which
+/// is a lock that all I/O threads share.
+///
+/// On HTTP/1 hyper reads the body only once it is asked for, in the same task: so the first
+/// answer is "not yet" even if all bytes are there, and the second, in the same turn of the
+/// connection, is the frame. If the bytes have not come either, the connection's clock, which
+/// wakes the task at least every few seconds, sees to it that the second question is asked.
+async fn ready_frame(body: &mut Incoming, is_http1: bool) -> Option<Frame> {
+    let mut asked = !is_http1;
+    std::future::poll_fn(|context| {
+        let poll = http_body::Body::poll_frame(std::pin::Pin::new(&mut *body), context);
+        match poll {
+            std::task::Poll::Ready(frame) => std::task::Poll::Ready(Some(frame)),
+            std::task::Poll::Pending if std::mem::replace(&mut asked, true) => {
+                std::task::Poll::Ready(None)
+            }
+            std::task::Poll::Pending => std::task::Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn check_size(size: u64, limit: u64) -> Result<(), BodyError> {

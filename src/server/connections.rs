@@ -163,12 +163,16 @@ where
     let mut drain = drain.clone();
     let mut draining = false;
     loop {
-        let (header_time, idle_time) = {
+        let (header_time, idle_time, body_time) = {
             let table = registry.live();
-            (table.config.limits.header_time, table.config.limits.idle_time)
+            let limits = &table.config.limits;
+            (limits.header_time, limits.idle_time, limits.body_time)
         };
-        let tick =
-            header_time.min(idle_time).clamp(Duration::from_millis(20), Duration::from_secs(5));
+        // `body` relies on being asked again within its time.
+        let tick = header_time
+            .min(idle_time)
+            .min(body_time)
+            .clamp(Duration::from_millis(20), Duration::from_secs(5));
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {

@@ -35,11 +35,11 @@ struct LoadRequest<'a> {
 pub(super) async fn index(plane: &DataPlane, call: Call) -> Reply {
     let body = match read(&call.head, call.body).await {
         Ok(body) => body,
-        Err(reply) => return reply,
+        Err(reply) => return *reply,
     };
     let request: IndexRequest = match parse(&body) {
         Ok(request) => request,
-        Err(reply) => return reply,
+        Err(reply) => return *reply,
     };
     let table = plane.registry.live();
     let entries = table.index.iter().filter(|entry| !request.ready || entry.state == State::Ready);
@@ -60,11 +60,11 @@ pub(super) async fn load(plane: &DataPlane, call: Call, model: &str) -> Reply {
     }
     let body = match read(&call.head, call.body).await {
         Ok(body) => body,
-        Err(reply) => return reply,
+        Err(reply) => return *reply,
     };
     let request: LoadRequest<'_> = match parse(&body) {
         Ok(request) => request,
-        Err(reply) => return reply,
+        Err(reply) => return *reply,
     };
     // Models come from the repository alone, so that what serves can be reproduced from it.
     if let Some(parameter) =
@@ -87,10 +87,10 @@ pub(super) async fn unload(plane: &DataPlane, call: Call, model: &str) -> Reply 
     }
     let body = match read(&call.head, call.body).await {
         Ok(body) => body,
-        Err(reply) => return reply,
+        Err(reply) => return *reply,
     };
     if let Err(reply) = parse::<LoadRequest<'_>>(&body) {
-        return reply;
+        return *reply;
     }
     match plane.registry.unload(model).await {
         Ok(_) => Reply::document(&serde_json::json!({})),
@@ -106,17 +106,18 @@ fn refusal(plane: &DataPlane) -> Option<Reply> {
     })
 }
 
-async fn read(head: &http::request::Parts, body: Incoming) -> Result<bytes::Bytes, Reply> {
-    body::read(&head.headers, body, LARGEST_BODY, BODY_TIME)
+async fn read(head: &http::request::Parts, body: Incoming) -> Result<bytes::Bytes, Box<Reply>> {
+    body::read(head, body, LARGEST_BODY, BODY_TIME)
         .await
-        .map_err(|error| Reply::fault(&error))
+        .map_err(|error| Box::new(Reply::fault(&error)))
 }
 
 /// An empty body is an empty object.
-fn parse<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, Reply> {
+fn parse<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, Box<Reply>> {
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body)
-        .map_err(|error| Reply::error(Code::InvalidArgument, &format!("the body: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Box::new(Reply::error(Code::InvalidArgument, &format!("the body: {error}")))
+    })
 }

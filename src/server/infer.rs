@@ -156,7 +156,7 @@ enum Run {
 /// Answers `POST /v2/models/M/infer`.
 pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
     let Call { head, body, received, .. } = call;
-    match predict(plane, &head.headers, body, received, target).await {
+    match predict(plane, &head, body, received, target).await {
         Ok(reply) => reply,
         Err(error) => Reply::fault(&error),
     }
@@ -164,7 +164,7 @@ pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) ->
 
 async fn predict(
     plane: &DataPlane,
-    head: &HeaderMap,
+    head: &http::request::Parts,
     body: hyper::body::Incoming,
     received: Instant,
     target: &Target<'_>,
@@ -176,6 +176,7 @@ async fn predict(
     };
     let _place = plane.admission.admit(in_flight)?;
     let body = body::read(head, body, limits.0, limits.1).await?;
+    let head = &head.headers;
     let prediction = {
         // The one look at what serves: everything after it is this version's.
         let table = plane.registry.live();

@@ -1,7 +1,7 @@
 //! Starts the binary on a temporary copy of the shipped models and talks to it.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,10 +12,10 @@ use serde_json::Value;
 
 /// How long anything is waited for. Far beyond what it takes, so that a busy machine fails no
 /// test.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives something; panics after [`LIMIT`].
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
@@ -27,24 +27,24 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 }
 
 /// A folder with `models/` and `tidegate.toml`, and the server that runs on them.
-pub struct Server {
+pub(crate) struct Server {
     folder: tempfile::TempDir,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    pub http: SocketAddr,
-    pub admin: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 /// What a server is started with.
-pub struct Setup {
+pub(crate) struct Setup {
     folder: tempfile::TempDir,
     /// Lines of configuration by section.
-    pub config: String,
+    pub(crate) config: String,
 }
 
 impl Setup {
     /// The shipped models named, and nothing else in the repository.
-    pub fn with_models(models: &[&str]) -> Self {
+    pub(crate) fn with_models(models: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("models")).unwrap();
         for model in models {
@@ -54,31 +54,31 @@ impl Setup {
     }
 
     /// Adds lines to the configuration.
-    pub fn config(mut self, lines: &str) -> Self {
+    pub(crate) fn config(mut self, lines: &str) -> Self {
         self.config.push_str(lines);
         self.config.push('\n');
         self
     }
 
-    pub fn models(&self) -> PathBuf {
+    pub(crate) fn models(&self) -> PathBuf {
         self.folder.path().join("models")
     }
 
     /// Writes a file into the repository.
-    pub fn file(self, path: &str, content: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, content: &[u8]) -> Self {
         write(&self.models().join(path), content);
         self
     }
 
     /// Writes the configuration and returns its path, without starting anything.
-    pub fn write_config(&self) -> PathBuf {
+    pub(crate) fn write_config(&self) -> PathBuf {
         let path = self.folder.path().join("tidegate.toml");
         std::fs::write(&path, configuration(&self.config)).unwrap();
         path
     }
 
     /// Starts the server and waits until it serves.
-    pub fn start(self) -> Server {
+    pub(crate) fn start(self) -> Server {
         let config = self.write_config();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["serve", "--config"])
@@ -127,12 +127,12 @@ fn configuration(lines: &str) -> String {
 }
 
 impl Server {
-    pub fn models(&self) -> PathBuf {
+    pub(crate) fn models(&self) -> PathBuf {
         self.folder.path().join("models")
     }
 
     /// Writes a file into the repository, whole at once.
-    pub fn file(&self, path: &str, content: &[u8]) {
+    pub(crate) fn file(&self, path: &str, content: &[u8]) {
         let path = self.models().join(path);
         let temporary = self.folder.path().join("being-written");
         write(&temporary, content);
@@ -140,39 +140,39 @@ impl Server {
         std::fs::rename(temporary, path).unwrap();
     }
 
-    pub fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.folder.path().join("tidegate.toml")
     }
 
     /// Replaces the configuration's file.
-    pub fn write_config(&self, lines: &str) {
+    pub(crate) fn write_config(&self, lines: &str) {
         let temporary = self.folder.path().join("tidegate.toml.new");
         std::fs::write(&temporary, configuration(lines)).unwrap();
         std::fs::rename(temporary, self.config_path()).unwrap();
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         exchange(self.http, &head("GET", path, &[], None), b"")
     }
 
-    pub fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
         self.post_with(path, &[], body.as_bytes())
     }
 
-    pub fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         exchange(self.http, &head("POST", path, headers, Some(body.len())), body)
     }
 
-    pub fn admin_get(&self, path: &str) -> Answer {
+    pub(crate) fn admin_get(&self, path: &str) -> Answer {
         exchange(self.admin, &head("GET", path, &[], None), b"")
     }
 
-    pub fn admin_post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) fn admin_post(&self, path: &str, body: &str) -> Answer {
         exchange(self.admin, &head("POST", path, &[], Some(body.len())), body.as_bytes())
     }
 
     /// The sum of all series of a metric whose labels contain each of `labels`.
-    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.admin_get("/metrics").text();
         let lines = text.lines().filter(|line| {
             let series = line.strip_prefix(name).unwrap_or_default();
@@ -182,14 +182,14 @@ impl Server {
     }
 
     /// The versions of a model that serve.
-    pub fn versions(&self, model: &str) -> Vec<String> {
+    pub(crate) fn versions(&self, model: &str) -> Vec<String> {
         let metadata = self.get(&format!("/v2/models/{model}"));
         let versions = metadata.json()["versions"].as_array().cloned().unwrap_or_default();
         versions.iter().map(|version| version.as_str().unwrap().to_owned()).collect()
     }
 
     /// The index entries of a model: version, state, reason.
-    pub fn index(&self, model: &str) -> Vec<(String, String, String)> {
+    pub(crate) fn index(&self, model: &str) -> Vec<(String, String, String)> {
         let index = self.post("/v2/repository/index", "{}").json();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let entries = index.as_array().unwrap().iter().filter(|entry| entry["name"] == model);
@@ -197,28 +197,28 @@ impl Server {
     }
 
     /// Lines of the log that contain `text`.
-    pub fn log_lines(&self, text: &str) -> Vec<String> {
+    pub(crate) fn log_lines(&self, text: &str) -> Vec<String> {
         let lines = self.log.lock().unwrap();
         lines.iter().filter(|line| line.contains(text)).cloned().collect()
     }
 
-    pub fn pid(&self) -> String {
+    pub(crate) fn pid(&self) -> String {
         self.child.id().to_string()
     }
 
     /// Sends a signal, by name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.pid()]).status().unwrap();
         assert!(status.success());
     }
 
     /// Waits for the process to end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the server to end", || self.child.try_wait().unwrap())
     }
 
     /// Ends the server as an operator does and checks that it ends well.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         let status = self.wait();
         assert!(status.success(), "ended with {status}");
@@ -235,34 +235,39 @@ impl Drop for Server {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HashMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     /// The message of an error.
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap_or_default().to_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 }
 
 /// A request's head.
-pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: Option<usize>) -> String {
+pub(crate) fn head(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    length: Option<usize>,
+) -> String {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -275,7 +280,7 @@ pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: Option<u
 }
 
 /// A connection with a limit on every wait.
-pub fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_write_timeout(Some(LIMIT)).unwrap();
@@ -283,7 +288,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// One request on a connection of its own.
-pub fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> Answer {
+pub(crate) fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> Answer {
     let mut stream = connect(address);
     stream.write_all(head.as_bytes()).unwrap();
     // A server that refuses by the head alone may close before the body is sent.
@@ -292,7 +297,7 @@ pub fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> Answer {
 }
 
 /// The next answer on a connection; nothing where it was closed.
-pub fn read_answer(stream: &mut impl BufRead) -> Option<Answer> {
+pub(crate) fn read_answer(stream: &mut impl BufRead) -> Option<Answer> {
     let mut line = String::new();
     if stream.read_line(&mut line).unwrap_or(0) == 0 {
         return None;
@@ -316,17 +321,17 @@ pub fn read_answer(stream: &mut impl BufRead) -> Option<Answer> {
 }
 
 /// A folder of the shipped models.
-pub fn shipped(path: &str) -> PathBuf {
+pub(crate) fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(path)
 }
 
 /// The bytes of a shipped file.
-pub fn shipped_file(path: &str) -> Vec<u8> {
+pub(crate) fn shipped_file(path: &str) -> Vec<u8> {
     std::fs::read(shipped(path)).unwrap()
 }
 
 /// A request body for `digits`: one row.
-pub fn digit() -> String {
+pub(crate) fn digit() -> String {
     String::from_utf8(shipped_file("digits/request.json")).unwrap()
 }
 
@@ -349,25 +354,25 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Sends predictions on several connections without pause until it is told to stop.
-pub struct Load {
+pub(crate) struct Load {
     stop: Arc<std::sync::atomic::AtomicBool>,
     threads: Vec<std::thread::JoinHandle<LoadReport>>,
 }
 
 /// What became of the requests of a [`Load`].
 #[derive(Debug, Default)]
-pub struct LoadReport {
+pub(crate) struct LoadReport {
     /// Answers by status.
-    pub statuses: HashMap<u16, usize>,
+    pub(crate) statuses: HashMap<u16, usize>,
     /// Answers by `tidegate-model-version`.
-    pub versions: HashMap<String, usize>,
+    pub(crate) versions: HashMap<String, usize>,
     /// Connections that broke off.
-    pub broken: usize,
+    pub(crate) broken: usize,
 }
 
 impl Load {
     /// `n_connections` connections that post `body` to `path`.
-    pub fn start(address: SocketAddr, n_connections: usize, path: &str, body: &str) -> Self {
+    pub(crate) fn start(address: SocketAddr, n_connections: usize, path: &str, body: &str) -> Self {
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let request = head("POST", path, &[], Some(body.len())) + body;
         let threads = (0..n_connections).map(|_| {
@@ -394,7 +399,7 @@ impl Load {
     }
 
     /// Ends the load and adds up what its connections saw.
-    pub fn stop(self) -> LoadReport {
+    pub(crate) fn stop(self) -> LoadReport {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         let mut total = LoadReport::default();
         for thread in self.threads {
@@ -413,7 +418,7 @@ impl Load {
 
 impl LoadReport {
     /// Panics unless every request was answered with 200, and there were some.
-    pub fn assert_all_ok(&self) {
+    pub(crate) fn assert_all_ok(&self) {
         assert_eq!(self.statuses.keys().collect::<Vec<_>>(), [&200], "{self:?}");
         assert_eq!(self.broken, 0, "{self:?}");
     }

@@ -1,5 +1,7 @@
 //! Behaviour through the real sockets of the real binary: one module for each promise.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
+
 mod accounting;
 mod drain;
 mod harness;

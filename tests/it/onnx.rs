@@ -50,12 +50,12 @@ fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
 }
 
 /// `y = x`
-pub fn identity(element: DataType, shape: &[&str]) -> Vec<u8> {
+pub(crate) fn identity(element: DataType, shape: &[&str]) -> Vec<u8> {
     unary("Identity", element, shape)
 }
 
 /// `y = operator(x)`
-pub fn unary(operator: &str, element: DataType, shape: &[&str]) -> Vec<u8> {
+pub(crate) fn unary(operator: &str, element: DataType, shape: &[&str]) -> Vec<u8> {
     model(GraphProto {
         name: "unary".to_owned(),
         node: vec![node(operator, &["x"], "y")],
@@ -66,7 +66,7 @@ pub fn unary(operator: &str, element: DataType, shape: &[&str]) -> Vec<u8> {
 }
 
 /// `x FP32 [N,size]` through `n_layers` products with a dense matrix: as slow as one likes.
-pub fn heavy(size: usize, n_layers: usize) -> Vec<u8> {
+pub(crate) fn heavy(size: usize, n_layers: usize) -> Vec<u8> {
     let weight = TensorProto {
         name: "w".to_owned(),
         data_type: DataType::Float as i32,

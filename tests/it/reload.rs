@@ -90,8 +90,9 @@ fn the_plan_names_every_change_and_changes_nothing() {
     let server = Setup::with_models(&["digits"]).start();
     let before = digest(&server);
     let text = std::fs::read_to_string(server.config_path()).unwrap();
-    let text =
-        format!("{text}\n[limits]\nin_flight = 7\n[models.digits]\nversions = [2]\nprimary = 2\naliases = {}");
+    let text = format!(
+        "{text}\n[limits]\nin_flight = 7\n[models.digits]\nversions = [2]\nprimary = 2\naliases = {{}}"
+    );
     let answer = server.admin_post("/api/v1/config/plan", &text);
     let changes = answer.json()["changes"].as_array().unwrap().clone();
     let changes: Vec<&str> = changes.iter().map(|change| change.as_str().unwrap()).collect();

@@ -94,7 +94,8 @@ pub(super) struct Binary {
 impl Binary {
     /// The next tensor's bytes, shared with the body.
     pub(super) fn take(&mut self, tensor: &str, size: u64) -> Result<Bytes, ProtocolError> {
-        if !self.has_header {
+        // Nothing needs no header: a message whose binary part is empty has none.
+        if size > 0 && !self.has_header {
             return Err(ProtocolError::tensor(
                 tensor,
                 "has binary_data_size, but the header Inference-Header-Content-Length is missing",
