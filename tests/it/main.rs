@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
 mod accounting;
+mod cli;
+mod datatypes;
 mod drain;
 mod harness;
 mod onnx;
 mod overload;
 mod reload;
 mod swap;
+mod wire;
