@@ -16,7 +16,7 @@ use super::metrics::MetricsCache;
 use super::prepare::{self, Demands};
 use super::select::{Candidate, Selection, select};
 use super::table::{IndexEntry, LiveTable, Model, Serving, State};
-use super::version::{Loaded, Statistics, Version};
+use super::version::{Loaded, Version};
 use crate::config::{self, Config};
 use crate::repository::{self, Fingerprint, FoundModel, FoundVersion, Scan};
 use crate::scheduler::{Executor, Limits, Pool};
@@ -30,8 +30,6 @@ pub(super) type Key = (Arc<str>, u64);
 pub(super) struct Memory {
     /// Files that loaded and are wanted.
     loaded: BTreeMap<Key, Arc<Loaded>>,
-    /// Statistics of versions loaded, which other settings must not reset.
-    statistics: BTreeMap<Key, Arc<Statistics>>,
     /// Files that did not load.
     failed: BTreeMap<Key, Failure>,
     /// Models unloaded by request.
@@ -140,7 +138,7 @@ impl Reconciler {
                 _ => None,
             });
             settling = settling.into_iter().chain(rest).min();
-            let model = self.model(wish, &selection, &mut memory, current, config, &mut index);
+            let model = self.model(wish, &selection, &memory, current, config, &mut index);
             models.extend(model);
         }
         index.sort_by(|a, b| (&a.model, a.version).cmp(&(&b.model, b.version)));
@@ -233,7 +231,7 @@ impl Reconciler {
         &self,
         wish: &Wish<'_>,
         selection: &Selection,
-        memory: &mut Memory,
+        memory: &Memory,
         current: &LiveTable,
         config: &Config,
         index: &mut Vec<IndexEntry>,
@@ -246,12 +244,13 @@ impl Reconciler {
         let (policy, problems) =
             super::select::policy(settings, &selection.live, before.map(|model| &model.policy));
         index.extend(problems.into_iter().map(|p| entry(name, None, State::Unavailable, p)));
-        let policy = policy?;
+        let Some(policy) = policy else {
+            return keep(wish, before, index);
+        };
         let versions = selection.live.iter().filter_map(|&number| {
             let loaded = memory.loaded.get(&(Arc::clone(name), number))?;
             let before = before.and_then(|model| model.versions.get(&number));
             let version = self.version(wish, number, loaded, before, config);
-            memory.statistics.insert((Arc::clone(name), number), Arc::clone(&version.statistics));
             let slot = policy.slot(number);
             let metrics = self.metrics.slot(name, slot);
             Some((number, Serving { version, slot, metrics }))
@@ -388,11 +387,26 @@ impl Memory {
             table.models.get(model).is_some_and(|model| model.versions.contains_key(version))
         };
         self.loaded.retain(|key, _| live(key));
-        self.statistics.retain(|key, _| live(key));
         self.failed.retain(|(model, version), _| {
             scan.get(&**model).is_some_and(|found| found.versions.contains_key(version))
         });
     }
+}
+
+/// The model as it served before, where its settings leave no version to answer: a slip in them
+/// must not take a model out of service. Whoever wants that unloads it or removes its folders.
+fn keep(wish: &Wish<'_>, before: Option<&Model>, index: &mut [IndexEntry]) -> Option<Model> {
+    let stands = |version: &u64| wish.found.versions.contains_key(version);
+    let before = before.filter(|model| model.versions.keys().any(stands))?;
+    let of_model = index.iter_mut().filter(|entry| entry.model == wish.name);
+    for entry in of_model {
+        if entry.version.is_some_and(|version| before.versions.contains_key(&version)) {
+            entry.state = State::Ready;
+            "the settings leave no version to answer: what served before goes on"
+                .clone_into(&mut entry.reason);
+        }
+    }
+    Some(before.share())
 }
 
 fn trouble(found: &FoundVersion) -> String {

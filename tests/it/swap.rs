@@ -161,6 +161,31 @@ fn an_alias_moves_at_once_and_only_to_what_serves() {
 }
 
 #[test]
+fn settings_that_leave_no_version_to_answer_leave_what_serves() {
+    let server = Setup::with_models(&["digits"]).start();
+    let load = Load::start(server.http, 4, INFER, &digit());
+    for (settings, problem) in [
+        (
+            "versions = [2]\nprimary = \"stable\"\naliases = { stable = 1 }",
+            "primary 'stable' does not serve",
+        ),
+        ("versions = [7]", "version 7: listed, but the repository has no folder of that number"),
+        ("verions = [1]", "did you mean `versions`?"),
+    ] {
+        server.file("digits/model.toml", settings.as_bytes());
+        let answer = server.post("/v2/repository/models/digits/load", "{}");
+        assert_eq!(answer.status, 400, "{settings}");
+        assert!(answer.error().contains(problem), "{settings}: {}", answer.error());
+        assert_eq!(server.versions("digits"), ["1", "2"], "{settings}");
+    }
+    load.stop().assert_all_ok();
+    std::fs::remove_dir_all(server.models().join("digits")).unwrap();
+    eventually("the model to be gone with its folder", || {
+        (server.get("/v2/models/digits").status == 404).then_some(())
+    });
+}
+
+#[test]
 fn pinned_digests_and_declared_signatures_are_held() {
     let digest = "0".repeat(64);
     let pinned = format!("digests = {{ 2 = \"sha256:{digest}\" }}");
