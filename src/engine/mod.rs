@@ -1,7 +1,7 @@
 //! ONNX files to executable plans, on tract.
 //!
-//! [`OnnxModel`] is the file as read: digest, signature, operators. [`Plan`] is what runs. A plan
-//! is immutable and shared; the states it runs in are pooled inside it and die with it.
+//! [`OnnxModel`] is the file as read: digest, signature, operators. [`Plan`] is what runs: immutable
+//! and shared; the state of a run lives on the thread that runs it, no longer than the run.
 //!
 //! **Plan ladder.** A model whose shapes are all fixed gets exactly those. One with free
 //! dimensions is compiled once with symbols in their place; where the engine refuses that, a plan
@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - a model file is untrusted: whatever is in it, loading returns an error and does not panic;
-//! - a panic inside the engine is an error of that run, and the state it ran in is thrown away;
+//! - a panic inside the engine is an error of that run, whose state ends with it;
 //! - plans run on the calling thread only: the single-thread executor is set explicitly, since
 //!   tract otherwise takes a process-wide lock at every matrix product to find out;
 //! - operators that the engine lacks are all named at once, before anything is compiled.

@@ -4,12 +4,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use crossbeam_queue::ArrayQueue;
 use tract_onnx::prelude::multithread::Executor;
 use tract_onnx::prelude::{
     InferenceFact, InferenceModel, InferenceModelExt, RunOptions, TDim, TVec, TypedModel,
 };
-use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use super::{LoadError, OnnxModel, RunError, catching, convert, reason};
@@ -17,9 +16,6 @@ use crate::tensor::{Shape, Signature, Tensor};
 
 /// Plans kept for concrete shapes, at most, a version.
 const SHAPES_KEPT: usize = 16;
-
-/// Idle states kept, at most, for a compiled plan: one for each thread that runs it at once.
-const STATES_KEPT: usize = 64;
 
 /// How a model is compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +55,7 @@ pub struct Plan {
 }
 
 enum Compiled {
-    Once(Box<Runnable>),
+    Once(Runnable),
     PerShape(ShapeCache),
 }
 
@@ -84,7 +80,7 @@ impl Plan {
         let because = match once {
             Ok(runnable) => {
                 let rung = if is_free { Rung::Symbolic } else { Rung::Fixed };
-                let plan = Self::new(&model, rung, Compiled::Once(Box::new(runnable)));
+                let plan = Self::new(&model, rung, Compiled::Once(runnable));
                 match plan.try_symbols() {
                     Ok(()) => return Ok(plan),
                     Err(error) => error.to_string(),
@@ -194,11 +190,14 @@ enum Sizes<'a> {
     Concrete(&'a [Shape]),
 }
 
-/// One compiled graph with its idle states.
+/// One compiled graph.
+///
+/// Each run makes a state of its own and drops it on the same thread. tract 0.23's matrix product
+/// keeps scratch memory in a thread-local table by state, and clears an entry only on the thread
+/// that drops the state: states that are pooled wander between threads and leave entries behind
+/// on each, for ever (3.5 KB a swap were measured).
 struct Runnable {
     plan: Arc<TypedSimplePlan>,
-    /// Lock-free, so that threads that run the plan at once do not meet.
-    idle: ArrayQueue<TypedSimpleState>,
 }
 
 impl Runnable {
@@ -211,7 +210,7 @@ impl Runnable {
         let plan = plan
             .map_err(LoadError::Compile)?
             .map_err(|error| LoadError::Compile(reason(&error)))?;
-        Ok(Self { plan, idle: ArrayQueue::new(STATES_KEPT) })
+        Ok(Self { plan })
     }
 
     fn run(&self, signature: &Signature, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
@@ -219,19 +218,9 @@ impl Runnable {
         for (tensor, spec) in inputs.iter().zip(&signature.inputs) {
             values.push(convert::to_engine(tensor, spec)?.into());
         }
-        let engine = |error: tract_onnx::prelude::TractError| RunError::Engine(reason(&error));
-        // A state in which a run failed or panicked is dropped, not put back.
-        let outputs = catching(|| {
-            let mut state = match self.idle.pop() {
-                Some(state) => state,
-                None => self.plan.spawn().map_err(engine)?,
-            };
-            let outputs = state.run(values).map_err(engine)?;
-            // A full queue means more idle states than threads: this one is not needed.
-            drop(self.idle.push(state));
-            Ok(outputs)
-        })
-        .map_err(RunError::Panic)??;
+        let outputs = catching(|| self.plan.run(values))
+            .map_err(RunError::Panic)?
+            .map_err(|error| RunError::Engine(reason(&error)))?;
         if outputs.len() != signature.outputs.len() {
             let (n, m) = (outputs.len(), signature.outputs.len());
             return Err(RunError::Engine(format!("gave {n} outputs where {m} are declared")));

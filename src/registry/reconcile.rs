@@ -173,25 +173,36 @@ impl Reconciler {
             }
             let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
             for jobs in jobs.chunks(n_threads) {
-                let outcomes: Vec<_> = std::thread::scope(|scope| {
-                    let threads: Vec<_> = jobs
-                        .iter()
-                        .map(|(wish, version, fingerprint)| {
-                            scope.spawn(move || self.load(wish, *version, fingerprint, config))
-                        })
-                        .collect();
-                    let joined = threads.into_iter().map(|thread| thread.join());
-                    joined
-                        .map(|outcome| {
-                            outcome.unwrap_or_else(|_| Err("loading panicked".to_owned()))
-                        })
-                        .collect()
-                });
+                let outcomes = self.load_all(jobs, config);
                 for ((wish, version, fingerprint), outcome) in jobs.iter().zip(outcomes) {
                     memory.record(wish, *version, fingerprint.clone(), outcome);
                 }
             }
         }
+    }
+
+    /// Loads `jobs` at once. One alone is loaded on this thread: memory that a thread leaves
+    /// behind when it ends comes back to the allocator late, and swaps mostly load one version.
+    fn load_all(
+        &self,
+        jobs: &[(&Wish<'_>, u64, Fingerprint)],
+        config: &Config,
+    ) -> Vec<Result<Loaded, String>> {
+        if let [(wish, version, fingerprint)] = jobs {
+            return vec![self.load(wish, *version, fingerprint, config)];
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = jobs
+                .iter()
+                .map(|(wish, version, fingerprint)| {
+                    scope.spawn(move || self.load(wish, *version, fingerprint, config))
+                })
+                .collect();
+            let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+            joined
+                .map(|outcome| outcome.unwrap_or_else(|_| Err("loading panicked".to_owned())))
+                .collect()
+        })
     }
 
     fn load(
