@@ -83,9 +83,6 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         .map_err(start_error)?;
     let (registry, registry_threads) =
         Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
-    for entry in registry.live().index.iter().filter(|entry| entry.is_trouble()) {
-        tracing::debug!(%entry, "not as wished at the start");
-    }
     let data_runtime = threads::data_runtime(n_threads.io).map_err(start_error)?;
     let admin_runtime = threads::admin_runtime().map_err(start_error)?;
     let health = Arc::new(Health::default());

@@ -87,12 +87,6 @@ impl Registry {
         self.live.load()
     }
 
-    /// What serves now, to be held for longer.
-    #[must_use]
-    pub fn live_full(&self) -> Arc<LiveTable> {
-        self.live.load_full()
-    }
-
     /// Has the writer look at the repository soon. Never blocks; looks asked for while one is
     /// due are that one.
     pub fn look(&self) {

@@ -40,13 +40,6 @@ impl Histogram {
     pub fn record_duration(&self, duration: Duration) {
         self.record(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
-
-    /// Values recorded, and their sum.
-    #[must_use]
-    pub fn totals(&self) -> (u64, u64) {
-        let cells = self.cells.sums();
-        (cells[..=self.bounds.len()].iter().sum(), cells[SUM])
-    }
 }
 
 /// All series of one histogram, by their labels as rendered.
