@@ -174,6 +174,7 @@ where
             .min(body_time)
             .clamp(Duration::from_millis(20), Duration::from_secs(5));
         tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(error = %error, "connection broke off");

@@ -48,8 +48,9 @@ fn received_is_answered_refused_failed_and_cancelled() {
     let mut leaving = connect(server.http);
     let request = head("POST", "/v2/models/heavy/infer", &[], Some(body.len())) + &body;
     leaving.write_all(request.as_bytes()).unwrap();
-    eventually("the request to be accepted", || {
-        (server.metric("tidegate_predictions_in_flight", &[]) > 0.0).then_some(())
+    // Not before it is computed: while its body is read it belongs to no model yet.
+    eventually("the request to be run", || {
+        (server.metric("tidegate_compute_threads_busy", &[]) > 0.0).then_some(())
     });
     drop(leaving);
     let count = |code: &str| {

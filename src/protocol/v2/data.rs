@@ -280,11 +280,18 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
         Ok(())
     }
 
+    // To a float directly: the way through 128 bits shows in profiles.
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        if self.reader.datatype.is_float() {
+            return self.float(value as f64);
+        }
         self.integer(i128::from(value))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        if self.reader.datatype.is_float() {
+            return self.float(value as f64);
+        }
         self.integer(i128::from(value))
     }
 
