@@ -53,8 +53,8 @@ fn the_global_limit_refuses_with_503_and_the_models_with_429() {
         ("", "max_in_flight = 1", 429, "model 'heavy' version 1: has 1 predictions in flight"),
     ] {
         let server = heavy(config, settings);
-        let first = send(&server, body(600, ""));
-        busy(&server, 1.0);
+        let first = send(&server, body(3000, ""));
+        running(&server);
         let refused = server.post(INFER, &body(1, ""));
         assert_eq!(refused.status, status, "{}", refused.text());
         assert!(refused.error().contains(message), "{}", refused.error());

@@ -212,16 +212,16 @@ fn unload_lets_accepted_requests_finish_and_load_brings_the_model_back() {
     let heavy = onnx::heavy(256, 40);
     let server = Setup::with_models(&[]).file("heavy/1/model.onnx", &heavy).start();
     let body = format!(
-        "{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[400,256],\"data\":[{}1]}}]}}",
-        "1,".repeat(400 * 256 - 1)
+        "{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[2000,256],\"data\":[{}1]}}]}}",
+        "1,".repeat(2000 * 256 - 1)
     );
     let (http, sent) = (server.http, body.clone());
     let slow = std::thread::spawn(move || {
         let head = super::harness::head("POST", "/v2/models/heavy/infer", &[], Some(sent.len()));
         super::harness::exchange(http, &head, sent.as_bytes())
     });
-    eventually("the request to be accepted", || {
-        (server.metric("tidegate_predictions_in_flight", &[]) > 0.0).then_some(())
+    eventually("the request to be run", || {
+        (server.metric("tidegate_compute_threads_busy", &[]) > 0.0).then_some(())
     });
     assert_eq!(server.post("/v2/repository/models/heavy/unload", "{}").status, 200);
     let answer = server.post("/v2/models/heavy/infer", &body);
