@@ -17,6 +17,7 @@
 
 mod bfloat16;
 mod convert;
+mod ml;
 mod onnx;
 mod operators;
 mod plan;

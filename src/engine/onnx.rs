@@ -6,11 +6,16 @@ use sha2::{Digest, Sha256};
 use tract_onnx::pb::{self, tensor_proto::DataType, tensor_shape_proto, type_proto};
 use tract_onnx::prelude::{Framework, InferenceModel};
 
-use super::{LoadError, Operator, bfloat16, catching, operators, reason};
+use super::{LoadError, Operator, bfloat16, catching, ml, operators, reason};
 use crate::tensor::{Datatype, Dim, Signature, TensorSpec};
 
-/// tract's ONNX reader with its table of operators: built once, since every load needs it.
-pub(super) static FRAMEWORK: LazyLock<tract_onnx::Onnx> = LazyLock::new(tract_onnx::onnx);
+/// tract's ONNX reader with its table of operators and ours: built once, since every load needs
+/// it.
+pub(super) static FRAMEWORK: LazyLock<tract_onnx::Onnx> = LazyLock::new(|| {
+    let mut framework = tract_onnx::onnx();
+    ml::register(&mut framework.op_register);
+    framework
+});
 
 /// A parsed ONNX file.
 #[derive(Debug)]
@@ -20,6 +25,7 @@ pub struct OnnxModel {
     size: usize,
     signature: Signature,
     symbols: Vec<Vec<Option<String>>>,
+    classes: Vec<(String, Vec<String>)>,
 }
 
 impl OnnxModel {
@@ -31,6 +37,7 @@ impl OnnxModel {
         let mut proto = catching(|| FRAMEWORK.proto_model_for_read(&mut reader))
             .map_err(LoadError::Parse)?
             .map_err(|error| LoadError::Parse(reason(&error)))?;
+        let classes = ml::replace_zip_maps(&mut proto);
         let graph = proto.graph.as_ref().filter(|graph| !graph.output.is_empty());
         let graph = graph.ok_or_else(|| {
             LoadError::Parse("the file holds no graph with outputs; is it complete?".to_owned())
@@ -42,7 +49,7 @@ impl OnnxModel {
         };
         let symbols = inputs.iter().map(|value| symbols(value)).collect();
         bfloat16::widen(&mut proto);
-        Ok(Self { proto, digest, size, signature, symbols })
+        Ok(Self { proto, digest, size, signature, symbols, classes })
     }
 
     /// `sha256:` and 64 hexadecimal digits: the digest of the file's bytes.
@@ -66,6 +73,13 @@ impl OnnxModel {
     /// The names that the file gives to free dimensions, by input and axis.
     pub(super) fn symbols(&self) -> &[Vec<Option<String>>] {
         &self.symbols
+    }
+
+    /// The class labels of outputs that the file declares as maps from class to score: each is a
+    /// tensor here, with one column a class.
+    #[must_use]
+    pub fn classes(&self) -> &[(String, Vec<String>)] {
+        &self.classes
     }
 
     /// The operators used, with those that the engine lacks.

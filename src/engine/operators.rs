@@ -5,6 +5,7 @@ use std::fmt;
 
 use tract_onnx::pb;
 
+use super::ml;
 use super::onnx::FRAMEWORK;
 
 /// One operator of a model.
@@ -69,6 +70,14 @@ fn operator(proto: &pb::ModelProto, domain: &str, node: &pb::NodeProto) -> Opera
         opset,
         nodes: 1,
         first_node,
-        supported: FRAMEWORK.op_register.0.contains_key(&node.op_type),
+        supported: is_supported(domain, &node.op_type),
+    }
+}
+
+/// tract keeps one table for all domains; the names of ours stand for our domain only.
+fn is_supported(domain: &str, name: &str) -> bool {
+    match domain {
+        ml::DOMAIN => ml::has(name),
+        _ => !ml::has(name) && FRAMEWORK.op_register.0.contains_key(name),
     }
 }

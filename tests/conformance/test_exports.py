@@ -1,0 +1,158 @@
+"""Every export answers as ONNX Runtime does, and as the library that trained it.
+
+Each model is made by its library, exported, served by the gateway and asked 1, 7 and 300 rows.
+`target/conformance/exports.md` lists what was compared.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import requests
+import tritonclient.http as triton
+from conftest import LIMIT, ROOT, Gateway, start, stop
+
+from exports import boosting, classifiers, pipelines, regressors  # noqa: F401
+from exports.case import CASES, Case
+
+#: Cases that are refused, with the words of the refusal. One that works is a failure too.
+REFUSED: dict[str, str] = {}
+
+REPORT = ROOT / "target" / "conformance" / "exports.md"
+
+
+class Exports:
+    """All cases, served."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cases: dict[str, Case] = {}
+        self.report: dict[str, str] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, registered in CASES.items():
+                self.cases[name] = registered.build()
+        for name, case in self.cases.items():
+            path = folder / "models" / name / "1" / "model.onnx"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(case.model.SerializeToString())
+        self.gateway: Gateway = start(folder)
+        self.client = triton.InferenceServerClient(
+            self.gateway.http, connection_timeout=LIMIT, network_timeout=LIMIT
+        )
+        index = requests.post(f"{self.gateway.url}/v2/repository/index", json={}, timeout=LIMIT)
+        self.refusals = {
+            entry["name"]: entry.get("reason", "")
+            for entry in index.json()
+            if entry["state"] != "READY"
+        }
+
+    def ask(self, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked = []
+        for key, array in inputs.items():
+            tensor = triton.InferInput(
+                key, array.shape, triton_datatype(array)
+            )
+            tensor.set_data_from_numpy(array)
+            asked.append(tensor)
+        outputs = [output.name for output in self.cases[name].model.graph.output]
+        answer = self.client.infer(name, asked)
+        return {output: answer.as_numpy(output) for output in outputs}
+
+    def write_report(self) -> None:
+        REPORT.parent.mkdir(parents=True, exist_ok=True)
+        lines = ["| case | operators | result |", "|---|---|---|"]
+        for name, result in self.report.items():
+            nodes = self.cases[name].model.graph.node
+            operators = " ".join(sorted({node.op_type for node in nodes}))
+            lines.append(f"| {name} | {operators} | {result} |")
+        n_refused = sum(name in REFUSED for name in self.report)
+        equal = sum(result == "equal" for result in self.report.values())
+        lines.append(f"\n{len(self.report)} cases, {equal} equal, {n_refused} refused")
+        REPORT.write_text("\n".join(lines) + "\n")
+
+
+def triton_datatype(array: np.ndarray) -> str:
+    return {"f4": "FP32", "f8": "FP64", "i8": "INT64", "O": "BYTES"}[array.dtype.str[1:]]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
+    served = Exports(tmp_path_factory.mktemp("exports"))
+    yield served
+    stop(served.gateway)
+    served.write_report()
+
+
+def flatten(output: object) -> np.ndarray:
+    """A ZipMap's maps as the matrix under them."""
+    if isinstance(output, list):
+        return np.array([list(row.values()) for row in output], dtype=np.float32)
+    return np.asarray(output)
+
+
+def run_onnxruntime(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, map(flatten, session.run(None, inputs)), strict=True))
+
+
+def texts(array: np.ndarray) -> np.ndarray:
+    """Strings of whatever kind as `str`."""
+    if array.dtype.kind in "OSU":
+        decode = np.vectorize(lambda x: x.decode() if isinstance(x, bytes) else str(x), otypes=[str])
+        return decode(array) if array.size else array.astype(str)
+    return array
+
+
+def assert_equal(got: np.ndarray, expected: np.ndarray, what: str) -> None:
+    got, expected = texts(got), texts(expected)
+    assert got.shape == expected.shape, what
+    assert got.dtype.kind == expected.dtype.kind, what
+    if expected.dtype.kind == "f":
+        assert got.dtype == expected.dtype, what
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-6, err_msg=what)
+    else:
+        np.testing.assert_array_equal(got, expected, err_msg=what)
+
+
+def assert_as_library(got: np.ndarray, expected: np.ndarray, case: Case, what: str) -> None:
+    got, expected = texts(got), texts(np.asarray(expected))
+    assert got.size == expected.size, what
+    got = got.reshape(expected.shape)
+    if expected.dtype.kind in "fc":
+        tolerance = case.tolerance
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+    else:
+        assert np.mean(got != expected) <= case.labels_may_differ, what
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_export(exports: Exports, name: str) -> None:
+    if name in REFUSED:
+        assert REFUSED[name] in exports.refusals.get(name, "is served")
+        exports.report[name] = f"refused: {exports.refusals[name]}"
+        return
+    exports.report[name] = "differs"
+    assert name not in exports.refusals, exports.refusals[name]
+    case = exports.cases[name]
+    for n_rows in (1, 7, 300):
+        inputs = {key: array[:n_rows] for key, array in case.inputs.items()}
+        got = exports.ask(name, inputs)
+        for output, expected in run_onnxruntime(case.model, inputs).items():
+            assert_equal(got[output], expected, f"{output} of {n_rows} rows, ONNX Runtime's")
+    for output, expected in case.expected.items():
+        assert_as_library(got[output], expected, case, f"{output}, the library's")
+    exports.report[name] = "equal"
+
+
+def test_there_are_enough() -> None:
+    assert len(CASES) >= 70
