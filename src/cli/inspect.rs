@@ -65,7 +65,7 @@ impl Inspect {
 
     fn print_operators(&self, model: &OnnxModel) {
         let operators = model.operators();
-        let n_missing = operators.iter().filter(|operator| !operator.supported).count();
+        let n_missing = operators.iter().filter(|operator| operator.refusal.is_some()).count();
         println!(
             "operators   {} kinds in {} nodes, {n_missing} of them unsupported",
             operators.len(),
@@ -76,7 +76,7 @@ impl Inspect {
         }
         let mut table =
             Table::new(["domain", "operator", "opset", "nodes", "first node", "supported"]);
-        for operator in operators.iter().filter(|o| self.operators || !o.supported) {
+        for operator in operators.iter().filter(|o| self.operators || o.refusal.is_some()) {
             let domain = if operator.domain.is_empty() { "ai.onnx" } else { &operator.domain };
             table.push([
                 domain.to_owned(),
@@ -84,7 +84,7 @@ impl Inspect {
                 operator.opset.to_string(),
                 operator.nodes.to_string(),
                 operator.first_node.clone(),
-                if operator.supported { "yes" } else { "no" }.to_owned(),
+                operator.refusal.map_or("yes".to_owned(), |refusal| format!("no: {refusal}")),
             ]);
         }
         println!("{table}");

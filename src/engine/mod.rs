@@ -17,10 +17,13 @@
 
 mod bfloat16;
 mod convert;
+mod doubles;
+mod guards;
 mod ml;
 mod onnx;
 mod operators;
 mod plan;
+mod recurrent;
 mod warmup;
 
 #[cfg(target_endian = "big")]
@@ -65,7 +68,7 @@ pub enum LoadError {
     },
     /// The model uses operators that the engine does not have.
     #[error(
-        "operators that the engine does not have: {}; export the model without them, or for \
+        "operators that the engine cannot run: {}; export the model without them, or for \
          another operator set", list(.0)
     )]
     Operators(Vec<Operator>),
@@ -98,6 +101,9 @@ pub enum RunError {
         /// What was expected and what came.
         reason: String,
     },
+    /// The model cannot take the values of its inputs.
+    #[error("the model cannot take these inputs: {0}")]
+    Rejected(String),
     /// No plan can be compiled for shapes that the signature allows.
     #[error("the model cannot be run with input shapes {shapes}: {reason}")]
     Shapes {
@@ -117,7 +123,7 @@ pub enum RunError {
 impl Fault for RunError {
     fn code(&self) -> Code {
         match self {
-            Self::Input { .. } | Self::Shapes { .. } => Code::InvalidArgument,
+            Self::Input { .. } | Self::Rejected(_) | Self::Shapes { .. } => Code::InvalidArgument,
             Self::Engine(_) | Self::Panic(_) => Code::Internal,
         }
     }

@@ -6,13 +6,14 @@ use sha2::{Digest, Sha256};
 use tract_onnx::pb::{self, tensor_proto::DataType, tensor_shape_proto, type_proto};
 use tract_onnx::prelude::{Framework, InferenceModel};
 
-use super::{LoadError, Operator, bfloat16, catching, ml, operators, reason};
+use super::{LoadError, Operator, bfloat16, catching, doubles, ml, operators, reason, recurrent};
 use crate::tensor::{Datatype, Dim, Signature, TensorSpec};
 
 /// tract's ONNX reader with its table of operators and ours: built once, since every load needs
 /// it.
 pub(super) static FRAMEWORK: LazyLock<tract_onnx::Onnx> = LazyLock::new(|| {
     let mut framework = tract_onnx::onnx();
+    doubles::register(&mut framework.op_register);
     ml::register(&mut framework.op_register);
     framework
 });
@@ -49,6 +50,7 @@ impl OnnxModel {
         };
         let symbols = inputs.iter().map(|value| symbols(value)).collect();
         bfloat16::widen(&mut proto);
+        recurrent::run_forward(&mut proto);
         Ok(Self { proto, digest, size, signature, symbols, classes })
     }
 

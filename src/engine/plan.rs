@@ -11,7 +11,7 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
-use super::{LoadError, OnnxModel, RunError, catching, convert, reason};
+use super::{LoadError, OnnxModel, RunError, catching, convert, ml, reason};
 use crate::tensor::{Shape, Signature, Tensor};
 
 /// Plans kept for concrete shapes, at most, a version.
@@ -70,7 +70,8 @@ impl Plan {
     /// Compiles `model` on the highest rung that the engine grants. The plan has not run yet: see
     /// [`Plan::warm_up`].
     pub fn compile(model: Arc<OnnxModel>) -> Result<Self, LoadError> {
-        let missing: Vec<_> = model.operators().into_iter().filter(|o| !o.supported).collect();
+        let missing: Vec<_> =
+            model.operators().into_iter().filter(|o| o.refusal.is_some()).collect();
         if !missing.is_empty() {
             return Err(LoadError::Operators(missing));
         }
@@ -218,9 +219,13 @@ impl Runnable {
         for (tensor, spec) in inputs.iter().zip(&signature.inputs) {
             values.push(convert::to_engine(tensor, spec)?.into());
         }
-        let outputs = catching(|| self.plan.run(values))
-            .map_err(RunError::Panic)?
-            .map_err(|error| RunError::Engine(reason(&error)))?;
+        let outputs =
+            catching(|| self.plan.run(values)).map_err(RunError::Panic)?.map_err(|error| {
+                match ml::rejection(&error) {
+                    Some(rejection) => RunError::Rejected(rejection),
+                    None => RunError::Engine(reason(&error)),
+                }
+            })?;
         if outputs.len() != signature.outputs.len() {
             let (n, m) = (outputs.len(), signature.outputs.len());
             return Err(RunError::Engine(format!("gave {n} outputs where {m} are declared")));

@@ -28,16 +28,19 @@ pub struct WarmUp {
 }
 
 impl Plan {
-    /// Runs the plan on zeros (empty strings) of one row until one shape runs.
+    /// Runs the plan on zeros (empty strings) of one row until one shape runs; on ones where it
+    /// runs on no zeros, as a model that divides by its input.
     pub fn warm_up(&self) -> Result<WarmUp, LoadError> {
         let specs = &self.signature().inputs;
         let only_rows_free =
             specs.iter().all(|spec| spec.shape.iter().skip(1).all(Option::is_some));
         let sizes = if only_rows_free { &FREE_SIZES[..1] } else { &FREE_SIZES };
         let mut first_error = None;
-        for &free_size in sizes {
+        for (value, &free_size) in
+            [Value::Zero, Value::One].into_iter().flat_map(|v| sizes.iter().map(move |s| (v, s)))
+        {
             let inputs: Option<Vec<_>> =
-                specs.iter().map(|spec| zeros(spec, 1, free_size)).collect();
+                specs.iter().map(|spec| filled(spec, 1, free_size, value)).collect();
             let Some(inputs) = inputs else {
                 break;
             };
@@ -80,8 +83,35 @@ impl Plan {
     }
 }
 
+/// What a tensor is filled with.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    Zero,
+    One,
+}
+
+impl Value {
+    /// The bytes of one element.
+    fn bytes(self, datatype: Datatype, size: usize) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        match (self, datatype) {
+            (Self::Zero, _) => {}
+            (Self::One, Datatype::Fp16) => bytes[1] = 0x3c,
+            (Self::One, Datatype::Bf16) => bytes.copy_from_slice(&[0x80, 0x3f]),
+            (Self::One, Datatype::Fp32) => bytes.copy_from_slice(&1_f32.to_le_bytes()),
+            (Self::One, Datatype::Fp64) => bytes.copy_from_slice(&1_f64.to_le_bytes()),
+            (Self::One, _) => bytes[0] = 1,
+        }
+        bytes
+    }
+}
+
 /// A tensor of zeros that `spec` accepts; nothing where it would not fit into memory.
 pub(super) fn zeros(spec: &TensorSpec, rows: usize, free_size: usize) -> Option<Tensor> {
+    filled(spec, rows, free_size, Value::Zero)
+}
+
+fn filled(spec: &TensorSpec, rows: usize, free_size: usize, value: Value) -> Option<Tensor> {
     let mut shape = spec.shape_with(free_size);
     if let (Some(first), true) = (shape.first_mut(), spec.is_batchable()) {
         *first = rows;
@@ -90,8 +120,9 @@ pub(super) fn zeros(spec: &TensorSpec, rows: usize, free_size: usize) -> Option<
     match spec.datatype {
         Datatype::Bytes => Tensor::from_elements(shape, std::iter::repeat_n("", count)).ok(),
         datatype => {
-            let bytes = count.checked_mul(datatype.size()?)?;
-            Tensor::new(datatype, shape, vec![0; bytes].into()).ok()
+            let size = datatype.size()?;
+            count.checked_mul(size)?;
+            Tensor::new(datatype, shape, value.bytes(datatype, size).repeat(count).into()).ok()
         }
     }
 }

@@ -104,7 +104,7 @@ fn inspect_shows_what_a_file_declares_and_whether_it_can_serve() {
     check(
         &mut tidegate(&["inspect", path(&unknown)]),
         1,
-        &["1 of them unsupported", "NoSuchOperator", "operators that the engine does not have"],
+        &["1 of them unsupported", "NoSuchOperator", "operators that the engine cannot run"],
     );
 }
 

@@ -21,7 +21,7 @@ impl Kernel for ArrayFeatureExtractor {
         let [(datum_type, shape), (index_type, indices)] = inputs else {
             bail!("takes two inputs, not {}", inputs.len());
         };
-        expect_type(*index_type, &[DatumType::I64, DatumType::TDim])?;
+        expect_type(*index_type, &[DatumType::I64])?;
         ensure!(!shape.is_empty(), "takes a tensor of one axis or more");
         let count = indices.iter().fold(TDim::from(1), |count, size| count * size);
         // A vector comes out as one row.
@@ -34,8 +34,7 @@ impl Kernel for ArrayFeatureExtractor {
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
-        let indices = inputs[1].cast_to::<i64>()?;
-        let indices = values::<i64>(&indices)?;
+        let indices = values::<i64>(inputs[1])?;
         let picked = match inputs[0].datum_type() {
             DatumType::F32 => pick::<f32>(inputs[0], indices),
             DatumType::F64 => pick::<f64>(inputs[0], indices),
@@ -43,7 +42,6 @@ impl Kernel for ArrayFeatureExtractor {
             DatumType::I32 => pick::<i32>(inputs[0], indices),
             DatumType::String => pick::<String>(inputs[0], indices),
             DatumType::Bool => pick::<bool>(inputs[0], indices),
-            DatumType::TDim => pick::<TDim>(inputs[0], indices),
             other => bail!("cannot pick from {other:?}"),
         };
         Ok(vec![picked?])

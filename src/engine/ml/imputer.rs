@@ -65,7 +65,8 @@ impl Kernel for Imputer {
             }
             (Values::Floats { imputed, replaced }, DatumType::F64) => {
                 let replaced = f64::from(*replaced);
-                let is_missing = |x: f64| if replaced.is_nan() { x.is_nan() } else { x == replaced };
+                let is_missing =
+                    |x: f64| if replaced.is_nan() { x.is_nan() } else { x == replaced };
                 impute(input, imputed, is_missing, f64::from)
             }
             (Values::Ints { imputed, replaced }, DatumType::I64) => {

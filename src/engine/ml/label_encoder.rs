@@ -37,7 +37,11 @@ enum Keys {
 
 impl Kernel for LabelEncoder {
     fn parse(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
-        if opset(context) < 2 { Self::parse_classes(node) } else { Self::parse_pairs(context, node) }
+        if opset(context) < 2 {
+            Self::parse_classes(node)
+        } else {
+            Self::parse_pairs(context, node)
+        }
     }
 
     fn outputs(&self, inputs: &[Form]) -> TractResult<Vec<Form>> {
@@ -114,9 +118,9 @@ impl LabelEncoder {
         ensure!(expected == got, "the default is {got:?} where values are {expected:?}");
         let key_type = keys.datum_type();
         let keys = match key_type {
-            DatumType::String => {
-                Keys::Strings(first_positions(super::rows::values::<String>(&keys)?.iter().cloned()))
-            }
+            DatumType::String => Keys::Strings(first_positions(
+                super::rows::values::<String>(&keys)?.iter().cloned(),
+            )),
             DatumType::F32 | DatumType::F64 => {
                 let keys = keys.cast_to::<f64>()?;
                 let keys = super::rows::values::<f64>(&keys)?;

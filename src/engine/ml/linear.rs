@@ -8,7 +8,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, TDim, Tensor, TractResult, ensure};
 
-use super::post_transform::{PostTransform, probit};
+use super::post_transform::{PostTransform, logistic, probit};
 use super::rows::{Labels, arg_max, expect_columns, floats, matrix, n_rows, tensor};
 use super::{Form, Kernel, NUMBERS, Rejected, expect_type, only};
 
@@ -24,8 +24,10 @@ pub(super) struct Weights {
 impl Weights {
     fn new(coefficients: &[f32], intercepts: Vec<f32>) -> TractResult<Self> {
         let (n, n_functions) = (coefficients.len(), intercepts.len());
-        ensure!(n_functions > 0 && n > 0 && n % n_functions == 0,
-            "{n} coefficients do not make {n_functions} functions");
+        ensure!(
+            n_functions > 0 && n > 0 && n % n_functions == 0,
+            "{n} coefficients do not make {n_functions} functions"
+        );
         let n_features = n / n_functions;
         Ok(Self { coefficients: coefficients.to_vec(), intercepts, n_features })
     }
@@ -91,8 +93,11 @@ impl Kernel for LinearClassifier {
         let n_functions = weights.n_functions();
         let adds_second_class = n_functions == 1 && labels.len() == 2;
         let labels = if n_functions == 1 { labels.or_zero_and_one() } else { labels };
-        ensure!(n_functions == 1 || labels.len() >= n_functions,
-            "{} labels for {n_functions} classes", labels.len());
+        ensure!(
+            n_functions == 1 || labels.len() >= n_functions,
+            "{} labels for {n_functions} classes",
+            labels.len()
+        );
         let post_transform = PostTransform::parse(node.get_attr_opt("post_transform")?)?;
         Ok(Self { weights, labels, post_transform, adds_second_class })
     }
@@ -129,8 +134,13 @@ impl Kernel for LinearClassifier {
         }
         let n_classes = if self.adds_second_class { 2 } else { 1 };
         if self.adds_second_class {
-            // As ONNX Runtime does it, whatever the transformation: the score and what is left of 1.
-            scores = scores.into_iter().flat_map(|score| [1.0 - score, score]).collect();
+            // As ONNX Runtime does it: the score and what is left of 1, after `LOGISTIC` only.
+            let of_second = |score| match self.post_transform {
+                PostTransform::Logistic => logistic(score),
+                _ => score,
+            };
+            let pair = |score| [1.0 - of_second(score), of_second(score)];
+            scores = scores.into_iter().flat_map(pair).collect();
         }
         Ok(vec![self.labels.pick(&winners)?, tensor(&[n_rows, n_classes], scores)?])
     }
@@ -150,7 +160,11 @@ impl Kernel for LinearRegressor {
             Some(intercepts) if !intercepts.is_empty() => intercepts.to_vec(),
             _ => vec![0.0; targets.min(coefficients.len())],
         };
-        ensure!(intercepts.len() == targets, "{} intercepts for {targets} targets", intercepts.len());
+        ensure!(
+            intercepts.len() == targets,
+            "{} intercepts for {targets} targets",
+            intercepts.len()
+        );
         let weights = Weights::new(coefficients, intercepts)?;
         let post_transform = PostTransform::parse(node.get_attr_opt("post_transform")?)?;
         Ok(Self { weights, post_transform })

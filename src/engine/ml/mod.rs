@@ -25,7 +25,7 @@ mod post_transform;
 mod rows;
 mod scaler;
 mod svm;
-pub(super) mod trees;
+mod trees;
 mod zip_map;
 
 use std::fmt;
@@ -34,10 +34,12 @@ use std::sync::Arc;
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{
-    DatumType, EvalContext, EvalOp, Op, StaticName, TDim, TValue, TVec, Tensor, TractResult,
-    SpecialOps, TypedFact, TypedModel, TypedOp, DatumTypeExt, as_op, bail, ensure, op_as_typed_op, op_out_of_plan,
+    DatumType, DatumTypeExt, EvalContext, EvalOp, Op, SpecialOps, StaticName, TDim, TValue, TVec,
+    Tensor, TractError, TractResult, TypedFact, TypedModel, TypedOp, as_op, bail, ensure,
+    op_as_typed_op, op_out_of_plan,
 };
 use tract_onnx::tract_core::model::OutletId;
+use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::infer::rules::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::infer::{InferenceOp, ShapeFactoid};
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
@@ -170,7 +172,8 @@ impl Expansion for Bound {
         ensure!(outputs.len() == self.n_outputs, "{} has a wrong number of outputs", self.name);
         solver.given_all(inputs.iter().map(|input| &input.datum_type), move |solver, types| {
             solver.given_all(inputs.iter().map(|input| &input.shape), move |solver, shapes| {
-                let forms: Vec<Form> = types.iter().copied().zip(shapes).collect();
+                let types = types.iter().map(|&datum_type| without_symbols(datum_type));
+                let forms: Vec<Form> = types.zip(shapes).collect();
                 for (output, (datum_type, shape)) in outputs.iter().zip(self.outputs(&forms)?) {
                     solver.equals(&output.datum_type, datum_type)?;
                     solver.equals(&output.shape, ShapeFactoid::from(shape))?;
@@ -186,7 +189,17 @@ impl Expansion for Bound {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
+        let mut numbers = TVec::with_capacity(inputs.len());
+        for (at, &input) in inputs.iter().enumerate() {
+            let is_symbolic = model.outlet_fact(input)?.datum_type == DatumType::TDim;
+            numbers.push(if is_symbolic {
+                model.wire_node(format!("{prefix}.numbers-{at}"), cast(DatumType::I64), &[input])?
+                    [0]
+            } else {
+                input
+            });
+        }
+        model.wire_node(prefix, self.clone(), &numbers)
     }
 }
 
@@ -210,8 +223,10 @@ impl EvalOp for Bound {
 
 impl TypedOp for Bound {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let forms: Vec<Form> =
-            inputs.iter().map(|fact| (fact.datum_type, fact.shape.to_tvec())).collect();
+        let forms: Vec<Form> = inputs
+            .iter()
+            .map(|fact| (without_symbols(fact.datum_type), fact.shape.to_tvec()))
+            .collect();
         let outputs = self.outputs(&forms)?;
         Ok(outputs.into_iter().map(|(datum_type, shape)| datum_type.fact(shape)).collect())
     }
@@ -222,7 +237,18 @@ impl TypedOp for Bound {
 /// An input that the node cannot take: the request's fault, not the engine's.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Rejected(pub(super) String);
+struct Rejected(String);
+
+/// What a kernel rejected, where that is what `error` is about.
+pub(super) fn rejection(error: &TractError) -> Option<String> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Rejected>()).map(ToString::to_string)
+}
+
+/// tract keeps whole numbers that may be sizes of tensors as expressions over symbols, also where
+/// a model casts a feature to INT64. Kernels see numbers.
+fn without_symbols(datum_type: DatumType) -> DatumType {
+    if datum_type == DatumType::TDim { DatumType::I64 } else { datum_type }
+}
 
 /// The only form among `inputs`.
 fn only<'a>(inputs: &'a [Form]) -> TractResult<&'a Form> {

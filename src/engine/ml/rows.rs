@@ -21,7 +21,9 @@ pub(super) fn floats(tensor: &Tensor) -> TractResult<Cow<'_, [f32]>> {
         DatumType::F64 => values::<f64>(tensor)?.iter().map(|&x| x as f32).collect(),
         DatumType::I64 => values::<i64>(tensor)?.iter().map(|&x| x as f32).collect(),
         DatumType::I32 => values::<i32>(tensor)?.iter().map(|&x| x as f32).collect(),
-        DatumType::Bool => values::<bool>(tensor)?.iter().map(|&x| f32::from(u8::from(x))).collect(),
+        DatumType::Bool => {
+            values::<bool>(tensor)?.iter().map(|&x| f32::from(u8::from(x))).collect()
+        }
         other => bail!("takes numbers, not {other:?}"),
     })
 }

@@ -48,9 +48,11 @@ impl Kernel for Scaler {
             }
         } else {
             for row in floats(input)?.chunks_exact(columns) {
-                output.extend(row.iter().enumerate().map(|(column, x)| {
-                    (x - self.offset.get(column)) * self.scale.get(column)
-                }));
+                output.extend(
+                    row.iter()
+                        .enumerate()
+                        .map(|(column, x)| (x - self.offset.get(column)) * self.scale.get(column)),
+                );
             }
         }
         Ok(vec![tensor(input.shape(), output)?])

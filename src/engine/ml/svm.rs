@@ -95,9 +95,12 @@ impl Kernel for SvmRegressor {
             kernel.kind = Kind::Linear;
             (coefficients, &[1.0_f32][..], coefficients.len())
         } else {
-            ensure!(coefficients.len() == n_supports && vectors.len() % n_supports == 0,
+            ensure!(
+                coefficients.len() == n_supports && vectors.len() % n_supports == 0,
                 "{} coefficients and {} numbers of {n_supports} support vectors",
-                coefficients.len(), vectors.len());
+                coefficients.len(),
+                vectors.len()
+            );
             (vectors, coefficients, vectors.len() / n_supports)
         };
         ensure!(n_features > 0, "support vectors have no features");
@@ -168,26 +171,48 @@ impl Kernel for SvmClassifier {
         let mut starts = Vec::new();
         let n_features = if n_vectors == 0 {
             kernel.kind = Kind::Linear;
-            ensure!(!rho.is_empty() && coefficients.len() % n_classes == 0,
-                "{} coefficients for {n_classes} classes", coefficients.len());
+            ensure!(
+                !rho.is_empty() && coefficients.len() % n_classes == 0,
+                "{} coefficients for {n_classes} classes",
+                coefficients.len()
+            );
             coefficients.len() / n_classes
         } else {
-            ensure!(n_classes >= 2 && per_class.len() == n_classes,
-                "vectors_per_class must name each of {n_classes} classes, of two or more");
-            ensure!(vectors.len() % n_vectors == 0, "{} numbers of {n_vectors} support vectors",
-                vectors.len());
-            ensure!(coefficients.len() >= (n_classes - 1) * n_vectors && rho.len() >= n_pairs
-                && (a.is_empty() || a.len() >= n_pairs),
-                "too few coefficients, rho, prob_a or prob_b for {n_classes} classes");
+            ensure!(
+                n_classes >= 2 && per_class.len() == n_classes,
+                "vectors_per_class must name each of {n_classes} classes, of two or more"
+            );
+            ensure!(
+                vectors.len() % n_vectors == 0,
+                "{} numbers of {n_vectors} support vectors",
+                vectors.len()
+            );
+            ensure!(
+                coefficients.len() >= (n_classes - 1) * n_vectors
+                    && rho.len() >= n_pairs
+                    && (a.is_empty() || a.len() >= n_pairs),
+                "too few coefficients, rho, prob_a or prob_b for {n_classes} classes"
+            );
             starts.push(0);
-            starts.extend(per_class.iter().scan(0, |end, n| { *end += n; Some(*end) }));
+            starts.extend(per_class.iter().scan(0, |end, n| {
+                *end += n;
+                Some(*end)
+            }));
             vectors.len() / n_vectors
         };
         ensure!(n_features > 0, "there are no features");
         let post_transform = PostTransform::parse(node.get_attr_opt("post_transform")?)?;
         let sigmoids = a.iter().copied().zip(b.iter().copied()).collect();
         Ok(Self {
-            kernel, labels, vectors, n_features, coefficients, rho, starts, sigmoids, post_transform,
+            kernel,
+            labels,
+            vectors,
+            n_features,
+            coefficients,
+            rho,
+            starts,
+            sigmoids,
+            post_transform,
         })
     }
 

@@ -25,6 +25,9 @@ class Case:
     #: tolerance for numbers. The distance from ONNX Runtime is the same for all cases.
     labels_may_differ: float = 0.0
     tolerance: float = 1e-4
+    #: How far another order of the same sums may be from ONNX Runtime, relative to the largest
+    #: value: more where terms much larger than the result cancel out.
+    rounding: float = 1e-6
 
 
 @dataclass

@@ -94,7 +94,12 @@ for kernel in ("linear", "poly", "rbf", "sigmoid"):
             model = svm.SVC(kernel=kernel, random_state=0)
             outputs = {"label": "predict"}
             return sklearn_case(
-                model, *single(data), options=plain(model), outputs=outputs, labels_may_differ=0.01
+                model,
+                *single(data),
+                options=plain(model),
+                outputs=outputs,
+                labels_may_differ=0.01,
+                rounding=2e-5,
             )
 
         case(f"svc_{kernel}_{kind}")(build)

@@ -2,8 +2,11 @@
 //!
 //! With three classes and more the first of the highest scores wins. For two, the specification
 //! leaves open what a single column of scores means, and exporters rely on ONNX Runtime's rules,
-//! which these are: where all leaves speak for the same class, the score is that of the second
-//! class, and wins above 0.5 if no weight is negative, above 0 otherwise.
+//! which these are: the second class wins if its score is above zero, or above 0.5 where all leaves
+//! speak for one class and no weight is negative; and a column alone is the second class's.
+//!
+//! One thing is not as there: where leaves speak for both of two classes, ONNX Runtime 1.32 tells
+//! 0 and 1 whatever integers the classes are labelled with, and the labels are told here.
 
 use super::super::post_transform::{PostTransform, logistic, probit};
 use super::super::rows::Labels;
@@ -53,7 +56,7 @@ impl Classes {
             winners.push(match scores {
                 [score] => self.finish_one(*score, &mut finished),
                 [first, second] => {
-                    let is_given = is_given[1];
+                    let is_given = (is_given[0], is_given[1]);
                     self.finish_two((*first, *second), is_given, &mut finished)
                 }
                 scores => self.finish_many(scores, is_given, &mut finished),
@@ -81,32 +84,27 @@ impl Classes {
     fn finish_two<T: Number>(
         &self,
         (mut first, mut second): (T, T),
-        second_is_given: bool,
+        (first_is_given, second_is_given): (bool, bool),
         finished: &mut Vec<f32>,
     ) -> usize {
-        match (self.base.len(), second_is_given) {
-            (2, true) => {
-                first += self.base(0);
+        match self.base.len() {
+            // The first base value is not used where the second class has a score.
+            2 if second_is_given => {
+                second = first;
                 second += self.base(1);
+                first = -second;
             }
-            (2, false) => {
-                first += self.base(0);
-                second += self.base(1);
-            }
-            (1, _) => first += self.base(0),
+            2 | 1 => first += self.base(0),
             _ => {}
         }
-        // The score of the second class: its own, or the only one that there is.
-        let has_two = second_is_given || self.base.len() == 2;
         let positive = if second_is_given { second } else { first };
-        let threshold = if self.is_one_sided && !self.has_negative_weights { 0.5 } else { 0.0 };
-        let winner = if self.is_one_sided || !has_two {
-            usize::from(positive > T::from_f64(threshold))
-        } else {
-            usize::from(second > first)
-        };
-        if has_two {
-            let mut scores = [first.to_f32(), second.to_f32()];
+        let is_positive = self.is_one_sided && !self.has_negative_weights;
+        let threshold = T::from_f64(if is_positive { 0.5 } else { 0.0 });
+        let winner = usize::from(positive > threshold);
+        if second_is_given || self.base.len() == 2 {
+            // A score that no leaf gives anything to is zero, whatever its base value.
+            let or_zero = |is_given: bool, score: T| if is_given { score.to_f32() } else { 0.0 };
+            let mut scores = [or_zero(first_is_given, first), or_zero(second_is_given, second)];
             self.post_transform.apply(&mut scores);
             finished.extend(scores);
             return winner;
@@ -114,8 +112,8 @@ impl Classes {
         let score = first.to_f32();
         finished.extend(match self.post_transform {
             PostTransform::Probit => [probit(score), 0.0],
-            _ if self.is_one_sided && !self.has_negative_weights => [1.0 - score, score],
             PostTransform::Logistic => [logistic(-score), logistic(score)],
+            _ if is_positive => [1.0 - score, score],
             _ => [-score, score],
         });
         winner

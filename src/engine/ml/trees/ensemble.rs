@@ -21,7 +21,10 @@ pub(super) struct Ensemble<T> {
 
 #[derive(Debug)]
 enum Form<T> {
-    Walk { walk: Walk<T>, features: Features },
+    Walk {
+        walk: Walk<T>,
+        features: Features,
+    },
     /// Node by node, where the compiled form does not do.
     Plain(Forest<T>),
 }

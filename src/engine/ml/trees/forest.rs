@@ -19,7 +19,6 @@ pub(super) trait Number:
     + Datum
 {
     const INFINITY: Self;
-    const NAN: Self;
     fn from_f64(value: f64) -> Self;
     fn to_f64(self) -> f64;
     fn to_f32(self) -> f32;
@@ -38,7 +37,6 @@ macro_rules! number {
         )]
         impl Number for $t {
             const INFINITY: Self = <$t>::INFINITY;
-            const NAN: Self = <$t>::NAN;
             fn from_f64(value: f64) -> Self {
                 value as $t
             }
@@ -124,7 +122,8 @@ impl<T: Number> Split<T> {
         let test = if never { Test::LessOrEqual } else { test };
         let is_swapped = if never { mode == Mode::NotEqual } else { is_swapped };
         let missing_is_true = missing_is_true || mode == Mode::NotEqual;
-        let (on_true, on_false) = if is_swapped { (on_false, on_true) } else { (on_true, on_false) };
+        let (on_true, on_false) =
+            if is_swapped { (on_false, on_true) } else { (on_true, on_false) };
         let missing_is_true = missing_is_true != is_swapped;
         Self { threshold, feature, test, missing_is_true, on_true, on_false }
     }
@@ -290,8 +289,17 @@ mod tests {
         ];
         let (yes, no) = (To::Leaf(1), To::Leaf(0));
         let values = [
-            f32::NEG_INFINITY, f32::MIN, -1.0, -f32::MIN_POSITIVE, -0.0, 0.0, 1e-45, 1.0, f32::MAX,
-            f32::INFINITY, f32::NAN,
+            f32::NEG_INFINITY,
+            f32::MIN,
+            -1.0,
+            -f32::MIN_POSITIVE,
+            -0.0,
+            0.0,
+            1e-45,
+            1.0,
+            f32::MAX,
+            f32::INFINITY,
+            f32::NAN,
         ];
         for (mode, compare) in modes {
             for (threshold, missing) in values.into_iter().flat_map(|t| [(t, false), (t, true)]) {
@@ -307,9 +315,8 @@ mod tests {
 
     #[test]
     fn circles_are_refused_and_shared_nodes_seen() {
-        let split = |on_true, on_false| {
-            Split::new(0, (Mode::Less, 1.0_f32), false, (on_true, on_false))
-        };
+        let split =
+            |on_true, on_false| Split::new(0, (Mode::Less, 1.0_f32), false, (on_true, on_false));
         let circle = vec![split(To::Split(1), To::Leaf(0)), split(To::Split(0), To::Leaf(0))];
         assert!(Forest::new(circle, vec![vec![]], vec![To::Split(0)], 1).is_err());
         let shared = vec![split(To::Leaf(0), To::Leaf(0))];

@@ -19,7 +19,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{NodeProto, TensorProto};
-use tract_onnx::tract_core::internal::{DatumType, DimLike, TDim, Tensor, TractResult, anyhow, bail, ensure};
+use tract_onnx::tract_core::internal::{
+    DatumType, DimLike, TDim, Tensor, TractResult, anyhow, bail, ensure,
+};
 
 use self::classes::Classes;
 use self::ensemble::Ensemble;
@@ -136,8 +138,12 @@ impl Targets {
         let n = self.trees.n_targets;
         let n_trees = self.trees.n_trees();
         for row in 0..n_rows {
-            let (scores, _) = scores.row(row);
+            let (scores, is_given) = scores.row(row);
             for (target, score) in scores.iter_mut().enumerate() {
+                if n > 1 && !is_given[target] {
+                    // ONNX Runtime adds the base value to what leaves have given only.
+                    continue;
+                }
                 if self.trees.aggregate == Aggregate::Average {
                     *score = score.divided_by(n_trees);
                 }

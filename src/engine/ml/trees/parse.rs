@@ -49,7 +49,12 @@ pub(super) fn by_node(
         let feature = u32::try_from(features[at])?;
         let branches = (end(tree_ids[at], true_ids[at])?, end(tree_ids[at], false_ids[at])?);
         let is_missing_true = missing.get(at) == Some(&1);
-        splits.push(Split::new(feature, (mode(modes[at])?, thresholds[at]), is_missing_true, branches));
+        splits.push(Split::new(
+            feature,
+            (mode(modes[at])?, thresholds[at]),
+            is_missing_true,
+            branches,
+        ));
     }
     // A tree's root is its first node.
     let mut roots = Vec::new();
@@ -89,10 +94,7 @@ fn mode(name: &str) -> TractResult<Mode> {
 }
 
 /// `TreeEnsemble` (5): splits and leaves are apart, and a test may be for membership in a set.
-pub(super) fn by_split(
-    context: &ParsingContext<'_>,
-    node: &NodeProto,
-) -> TractResult<Forest<f64>> {
+pub(super) fn by_split(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Forest<f64>> {
     let features = unsigned(node, "nodes_featureids")?;
     let n = features.len();
     let ints = |name: &str| -> TractResult<&[i64]> {
@@ -126,7 +128,8 @@ pub(super) fn by_split(
     for at in 0..n {
         let branches = (end(true_ids[at], true_leaves[at])?, end(false_ids[at], false_leaves[at])?);
         let is_missing_true = missing.get(at) == Some(&1);
-        let compare = |mode| Split::new(features[at], (mode, thresholds[at]), is_missing_true, branches);
+        let compare =
+            |mode| Split::new(features[at], (mode, thresholds[at]), is_missing_true, branches);
         splits.push(match modes[at] {
             0 => compare(Mode::LessOrEqual),
             1 => compare(Mode::Less),
@@ -192,8 +195,7 @@ fn tensor_numbers(
     name: &str,
 ) -> TractResult<Vec<f64>> {
     let tensor = context.load_tensor(node.get_attr::<&TensorProto>(name)?)?;
-    let is_float =
-        matches!(tensor.datum_type(), DatumType::F16 | DatumType::F32 | DatumType::F64);
+    let is_float = matches!(tensor.datum_type(), DatumType::F16 | DatumType::F32 | DatumType::F64);
     ensure!(is_float, "{name} is {:?}, not floating point", tensor.datum_type());
     let tensor = tensor.cast_to::<f64>()?;
     Ok(values::<f64>(&tensor)?.to_vec())

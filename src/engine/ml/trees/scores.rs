@@ -90,25 +90,29 @@ fn one_target<T: Number>(forest: &Forest<T>) -> Option<Vec<u32>> {
     if !forest.are_trees {
         return None;
     }
-    forest.roots.iter().map(|&root| {
-        let mut target = None;
-        let mut ends = vec![root];
-        while let Some(end) = ends.pop() {
-            match end {
-                To::Split(split) => {
-                    let split = &forest.splits[split as usize];
-                    ends.extend([split.on_true, split.on_false]);
-                }
-                To::Leaf(leaf) => {
-                    let of_leaf = forest.leaves[leaf as usize][0].0;
-                    if *target.get_or_insert(of_leaf) != of_leaf {
-                        return None;
+    forest
+        .roots
+        .iter()
+        .map(|&root| {
+            let mut target = None;
+            let mut ends = vec![root];
+            while let Some(end) = ends.pop() {
+                match end {
+                    To::Split(split) => {
+                        let split = &forest.splits[split as usize];
+                        ends.extend([split.on_true, split.on_false]);
+                    }
+                    To::Leaf(leaf) => {
+                        let of_leaf = forest.leaves[leaf as usize][0].0;
+                        if *target.get_or_insert(of_leaf) != of_leaf {
+                            return None;
+                        }
                     }
                 }
             }
-        }
-        target
-    }).collect()
+            target
+        })
+        .collect()
 }
 
 /// Scores of several rows: one a target.

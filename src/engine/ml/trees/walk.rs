@@ -61,8 +61,12 @@ impl<T: Number> Walk<T> {
             return None;
         }
         u16::try_from(features.n_slots()).ok()?;
-        let mut walk =
-            Self { nodes: Vec::new(), leaf_at: Vec::new(), trees: Vec::new(), by_depth: Vec::new() };
+        let mut walk = Self {
+            nodes: Vec::new(),
+            leaf_at: Vec::new(),
+            trees: Vec::new(),
+            by_depth: Vec::new(),
+        };
         for &root in &forest.roots {
             walk.push_tree(forest, features, root)?;
         }
@@ -95,7 +99,11 @@ impl<T: Number> Walk<T> {
                         let split = &forest.splits[split as usize];
                         let (slot, threshold) = features.place(split);
                         let offset = u16::try_from(next_level_at + next.len() - at).ok()?;
-                        self.nodes.push(Node { threshold, slot: u16::try_from(slot).ok()?, offset });
+                        self.nodes.push(Node {
+                            threshold,
+                            slot: u16::try_from(slot).ok()?,
+                            offset,
+                        });
                         self.leaf_at.push(0);
                         next.push(split.on_true);
                         next.push(split.on_false);
@@ -172,7 +180,13 @@ impl<T: Number> Walk<T> {
     }
 
     /// The leaf that `tree` leads each of `rows` to. Rows begin `stride` apart.
-    pub(super) fn leaves_of_tree(&self, tree: usize, rows: &[T], stride: usize, leaves: &mut [u32]) {
+    pub(super) fn leaves_of_tree(
+        &self,
+        tree: usize,
+        rows: &[T],
+        stride: usize,
+        leaves: &mut [u32],
+    ) {
         let Tree { root, shallow, deep } = self.trees[tree];
         let mut row_groups = rows.chunks_exact(stride * LANES);
         let mut leaf_groups = leaves.chunks_exact_mut(LANES);
