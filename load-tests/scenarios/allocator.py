@@ -12,9 +12,9 @@ import throughput
 SUMMARY = "the gateway with three allocators (builds take long)"
 # The first is what the others are compared with.
 ALLOCATORS = {
-    "system": ["--no-default-features"],
-    "mimalloc": [],
-    "jemalloc": ["--no-default-features", "--features", "jemalloc"],
+    "system": [],
+    "mimalloc": ["--features", "mimalloc"],
+    "jemalloc": ["--features", "jemalloc"],
 }
 
 

@@ -1,7 +1,7 @@
 """car-loan: whether a car loan is repaid, from numbers and categories as they stand in the data.
 
-Version 1 is trained on the reference period. In the analysis period the data change from row
-25,000 on.
+Both versions are trained on the reference period: version 1 is a perceptron, version 2 gradient
+boosting on one-hot categories. In the analysis period the data change from row 25,000 on.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import zipfile
 from pathlib import Path
 
 import artifacts
+import boosting
 import network
 import numpy as np
 from artifacts import Feeds, constant, rounded
+from boosting import CATEGORICAL, NUMERIC
 from onnx import TensorProto, helper
 from sklearn.metrics import roc_auc_score
 
 SEED = 11
 HIDDEN = 16
-NUMERIC = ("car_value", "debt_to_income_ratio", "loan_length", "driver_tenure")
-CATEGORICAL = ("salary_range", "repaid_loan_on_prev_car", "size_of_downpayment")
 FOLDER = "nannyml/datasets/data/synthetic_car_loan_"
 
 Rows = list[dict[str, str]]
@@ -33,8 +33,9 @@ def build(folder: Path, wheel: Path) -> None:
     )
     # The reference rows are in order of time: the last fifth is kept for the test.
     n_train = len(reference) * 4 // 5
-    path = folder / "1" / "model.onnx"
-    train(path, reference[:n_train])
+    paths = [folder / version / "model.onnx" for version in ("1", "2")]
+    train(paths[0], reference[:n_train])
+    boosting.train(paths[1], feeds(reference[:n_train]), labels(reference[:n_train]))
     half = len(analysis) // 2
     for row, label in zip(analysis, target, strict=True):
         row["repaid"] = label["repaid"]
@@ -43,11 +44,12 @@ def build(folder: Path, wheel: Path) -> None:
         "analysis, first half": analysis[:half],
         "analysis, second half": analysis[half:],
     }
-    for name, rows in parts.items():
-        outputs, repaid = artifacts.run(path, feeds(rows)), labels(rows)
-        accuracy = (outputs["label"][:, 0] == repaid).mean()
-        area = roc_auc_score(repaid, outputs["probability"][:, 0])
-        print(f"car-loan version 1: {name}: accuracy {accuracy:.4f}, ROC AUC {area:.4f}")
+    for version, path in enumerate(paths, 1):
+        for name, rows in parts.items():
+            outputs, repaid = artifacts.run(path, feeds(rows)), labels(rows)
+            accuracy = (outputs["label"][:, 0] == repaid).mean()
+            area = roc_auc_score(repaid, outputs["probability"][:, 0])
+            print(f"car-loan {version}: {name}: accuracy {accuracy:.4f}, ROC AUC {area:.4f}")
     strange = feeds(reference[:1])
     strange["salary_range"] = np.array([["a range that nobody has seen"]], dtype=object)
     cases = {
@@ -56,7 +58,8 @@ def build(folder: Path, wheel: Path) -> None:
         "after the change": feeds(analysis[-3:]),
         "unknown category": strange,
     }
-    artifacts.write_golden(path, cases)
+    for path in paths:
+        artifacts.write_golden(path, cases)
     samples = analysis[:200] + analysis[half : half + 200]
     artifacts.write_requests(folder, feeds(samples[:2]), [feeds([row]) for row in samples])
     with (folder / "samples.csv").open("w", newline="") as file:

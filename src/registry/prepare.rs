@@ -54,6 +54,7 @@ pub(super) fn load(
     drop(files.model);
     let (digest, size) = (onnx.digest().to_owned(), onnx.size());
     demands.check(&digest, onnx.signature())?;
+    let classes = onnx.classes().to_vec();
     let plan = Plan::compile(Arc::new(onnx))?;
     let warm_up = plan.warm_up()?;
     let larger = plan.time_rows(LARGER, warm_up.free_size);
@@ -66,6 +67,7 @@ pub(super) fn load(
         digest,
         fingerprint,
         size,
+        classes,
         n_golden,
         warm_up,
         larger: larger.map(|took: Duration| (LARGER, took)),

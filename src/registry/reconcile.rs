@@ -288,8 +288,12 @@ impl Reconciler {
     ) -> Arc<Version> {
         let Wish { name, settings, .. } = wish;
         let outputs = &loaded.plan.signature().outputs;
-        let labels: Vec<_> =
-            outputs.iter().map(|spec| settings.labels.get(&spec.name).cloned()).collect();
+        // Those of the settings, or of the file itself.
+        let of_file = |name: &str| loaded.classes.iter().find(|(output, _)| output == name);
+        let labels_of = |name: &str| {
+            settings.labels.get(name).or_else(|| of_file(name).map(|(_, labels)| labels)).cloned()
+        };
+        let labels: Vec<_> = outputs.iter().map(|spec| labels_of(&spec.name)).collect();
         let deadline = settings.deadline.unwrap_or(config.limits.deadline);
         let limits = Limits {
             max_in_flight: settings.max_in_flight.unwrap_or(config.limits.in_flight),

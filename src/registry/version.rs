@@ -23,6 +23,8 @@ pub struct Loaded {
     pub fingerprint: Fingerprint,
     /// The size of `model.onnx` in bytes.
     pub size: usize,
+    /// Class labels that the file gives, by output.
+    pub classes: Vec<(String, Vec<String>)>,
     /// Golden cases passed.
     pub n_golden: usize,
     /// The first run.

@@ -62,7 +62,8 @@ pub(super) fn model(plane: &DataPlane, target: &Target<'_>) -> Reply {
             Some(_) => vec![version.number_text.as_str()],
             None => model.versions.values().map(|s| s.version.number_text.as_str()).collect(),
         };
-        Reply::document(&ModelMetadata::new(&model.name, versions, PLATFORM, version.signature()))
+        let (signature, labels) = (version.signature(), version.labels.as_slice());
+        Reply::document(&ModelMetadata::new(&model.name, versions, PLATFORM, signature, labels))
     })
 }
 

@@ -160,3 +160,10 @@ def test_export(exports: Exports, name: str) -> None:
 
 def test_there_are_enough() -> None:
     assert len(CASES) >= 70
+
+
+def test_maps_name_their_classes(exports: Exports) -> None:
+    """The columns of what was a ZipMap are named in the model's metadata."""
+    outputs = exports.client.get_model_metadata("logistic_zipmap_strings")["outputs"]
+    assert outputs[1]["shape"] == [-1, 3]
+    assert outputs[1]["parameters"] == {"labels": ["setosa", "versicolor", "virginica"]}

@@ -32,13 +32,16 @@ def test_server_metadata_has_these_members(client: triton.InferenceServerClient)
     assert metadata["name"] == "tidegate"
 
 
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
 def test_model_metadata_is_exactly(client: triton.InferenceServerClient) -> None:
     assert client.get_model_metadata("digits") == {
         "name": "digits",
         "versions": ["1", "2"],
         "platform": "onnx_onnxv1",
         "inputs": [IMAGE],
-        "outputs": OUTPUTS,
+        "outputs": [OUTPUTS[0] | {"parameters": {"labels": DIGITS}}, OUTPUTS[1]],
     }
 
 
@@ -213,7 +216,7 @@ def test_statistics_count_failures(client: triton.InferenceServerClient) -> None
 
 def test_the_index_is_complete(client: triton.InferenceServerClient) -> None:
     index = client.get_model_repository_index()
-    wanted = [("car-loan", "1"), ("digits", "1"), ("digits", "2")]
+    wanted = [("car-loan", "1"), ("car-loan", "2"), ("digits", "1"), ("digits", "2")]
     wanted += [(f"identity_{name.lower()}", "1") for name in ELEMENTS]
     assert sorted((entry["name"], entry["version"]) for entry in index) == sorted(wanted)
     assert {(entry["state"], entry["reason"]) for entry in index} == {("READY", "")}

@@ -106,7 +106,7 @@ def test_config_statistics_and_index(client: triton.InferenceServerClient) -> No
     success = [stats["inference_stats"]["success"]["count"] for stats in (before, after)]
     assert success[1] - success[0] == 1
     everything = client.get_inference_statistics()["model_stats"]
-    assert len(everything) == 3 + len(ELEMENTS)
+    assert len(everything) == 4 + len(ELEMENTS)
     index = client.get_model_repository_index()
     ready = {(entry["name"], entry["version"]) for entry in index if entry["state"] == "READY"}
     assert {("digits", "1"), ("digits", "2"), ("car-loan", "1")} <= ready
@@ -250,7 +250,7 @@ def test_accuracy_is_what_the_models_readme_says(client: triton.InferenceServerC
         assert (got == labels).mean() >= least
 
 
-@pytest.mark.parametrize("name", ["digits/1", "digits/2", "car-loan/1"])
+@pytest.mark.parametrize("name", ["digits/1", "digits/2", "car-loan/1", "car-loan/2"])
 def test_golden_requests_through_binary(client: triton.InferenceServerClient, name: str) -> None:
     model, version = name.split("/")
     cases = json.loads((ROOT / "models" / name / "golden.json").read_text())["cases"]

@@ -11,4 +11,5 @@ mod onnx;
 mod overload;
 mod reload;
 mod swap;
+mod untrusted;
 mod wire;

@@ -31,9 +31,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The size of an answer for one row of the digits model; `--answer` gives the real one.
 const ANSWER: &str = concat!(
     r#"{"model_name":"digits","model_version":"1","outputs":["#,

@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, TDim, Tensor, TractResult, ensure};
 
-use super::rows::{floats, matrix, n_rows, tensor};
+use super::rows::{floats, matrix, n_rows, tensor, zeros};
 use super::{Form, Kernel, NUMBERS, Rejected, expect_type};
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Kernel for FeatureVectorizer {
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let total: usize = self.columns.iter().sum();
         let (n_rows, _) = matrix(inputs[0].shape())?;
-        let mut output = vec![0.0; n_rows * total];
+        let mut output = zeros::<f32>(n_rows, total)?;
         let mut start = 0;
         for (input, &width) in inputs.iter().zip(&self.columns) {
             let (rows, columns) = matrix(input.shape())?;

@@ -251,7 +251,7 @@ fn without_symbols(datum_type: DatumType) -> DatumType {
 }
 
 /// The only form among `inputs`.
-fn only<'a>(inputs: &'a [Form]) -> TractResult<&'a Form> {
+fn only(inputs: &[Form]) -> TractResult<&Form> {
     match inputs {
         [form] => Ok(form),
         _ => bail!("takes one input, not {}", inputs.len()),

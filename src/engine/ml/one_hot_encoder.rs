@@ -6,7 +6,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, TDim, TVec, Tensor, TractResult, bail};
 
-use super::rows::{Labels, tensor, values};
+use super::rows::{Labels, tensor, values, zeros};
 use super::{Form, Kernel, NUMBERS, Rejected, expect_type, only};
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Kernel for OneHotEncoder {
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let input = inputs[0];
         let n_categories = self.n_categories;
-        let mut output = vec![0.0_f32; input.len() * n_categories];
+        let mut output = zeros::<f32>(input.len(), n_categories)?;
         let mut set = |element: usize, category: Option<&usize>| match category {
             Some(category) => {
                 output[element * n_categories + category] = 1.0;

@@ -7,6 +7,8 @@ use tract_onnx::tract_core::internal::{
 };
 use tract_onnx::tract_core::prelude::tract_ndarray::{ArrayD, IxDyn};
 
+use super::Rejected;
+
 /// The tensor's values, in order.
 pub(super) fn values<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
     tensor.try_as_plain_ram()?.as_slice::<T>()
@@ -31,6 +33,20 @@ pub(super) fn floats(tensor: &Tensor) -> TractResult<Cow<'_, [f32]>> {
 /// A tensor of `data`, which fills `shape`.
 pub(super) fn tensor<T: Datum>(shape: &[usize], data: Vec<T>) -> TractResult<Tensor> {
     Ok(ArrayD::from_shape_vec(IxDyn(shape), data)?.into_tensor())
+}
+
+/// The most values that an output may have. The model's attributes and the request's rows decide
+/// on it together, and an allocation that fails would end the process.
+const LARGEST: usize = 1 << 28;
+
+/// `rows` times `columns` zeros, or the request's refusal.
+pub(super) fn zeros<T: Clone + Default>(rows: usize, columns: usize) -> TractResult<Vec<T>> {
+    match rows.checked_mul(columns).filter(|&count| count <= LARGEST) {
+        Some(count) => Ok(vec![T::default(); count]),
+        None => {
+            Err(Rejected(format!("{rows} rows of {columns} values are more than {LARGEST}")).into())
+        }
+    }
 }
 
 /// Rows and columns: a vector is one row.

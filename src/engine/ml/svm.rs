@@ -96,7 +96,7 @@ impl Kernel for SvmRegressor {
             (coefficients, &[1.0_f32][..], coefficients.len())
         } else {
             ensure!(
-                coefficients.len() == n_supports && vectors.len() % n_supports == 0,
+                coefficients.len() == n_supports && vectors.len().is_multiple_of(n_supports),
                 "{} coefficients and {} numbers of {n_supports} support vectors",
                 coefficients.len(),
                 vectors.len()
@@ -172,7 +172,7 @@ impl Kernel for SvmClassifier {
         let n_features = if n_vectors == 0 {
             kernel.kind = Kind::Linear;
             ensure!(
-                !rho.is_empty() && coefficients.len() % n_classes == 0,
+                !rho.is_empty() && coefficients.len().is_multiple_of(n_classes),
                 "{} coefficients for {n_classes} classes",
                 coefficients.len()
             );
@@ -183,7 +183,7 @@ impl Kernel for SvmClassifier {
                 "vectors_per_class must name each of {n_classes} classes, of two or more"
             );
             ensure!(
-                vectors.len() % n_vectors == 0,
+                vectors.len().is_multiple_of(n_vectors),
                 "{} numbers of {n_vectors} support vectors",
                 vectors.len()
             );

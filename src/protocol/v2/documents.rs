@@ -32,26 +32,38 @@ struct TensorMetadata<'a> {
     name: &'a str,
     datatype: &'static str,
     shape: Vec<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<TensorParameters<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorParameters<'a> {
+    labels: &'a [String],
 }
 
 impl<'a> ModelMetadata<'a> {
-    /// The metadata of a model with these versions.
+    /// The metadata of a model with these versions. `labels` names the classes of each output in
+    /// the signature's order, where they are known.
     #[must_use]
     pub fn new(
         name: &'a str,
         versions: Vec<&'a str>,
         platform: &'a str,
         signature: &'a Signature,
+        labels: &'a [Option<Vec<String>>],
     ) -> Self {
-        let tensors = |specs: &'a [TensorSpec]| {
-            let metadata = specs.iter().map(|spec| TensorMetadata {
+        let tensors = |specs: &'a [TensorSpec], labels: &'a [Option<Vec<String>>]| {
+            let labels = labels.iter().map(Option::as_deref).chain(std::iter::repeat(None));
+            let metadata = specs.iter().zip(labels).map(|(spec, labels)| TensorMetadata {
+                parameters: labels.map(|labels| TensorParameters { labels }),
                 name: &spec.name,
                 datatype: spec.datatype.name(),
                 shape: spec.wire_shape().collect(),
             });
             metadata.collect()
         };
-        let (inputs, outputs) = (tensors(&signature.inputs), tensors(&signature.outputs));
+        let (inputs, outputs) =
+            (tensors(&signature.inputs, &[]), tensors(&signature.outputs, labels));
         Self { name, versions, platform, inputs, outputs }
     }
 }

@@ -1,5 +1,7 @@
 //! A forest ready to run: its compiled form, and the scores of rows.
 
+use tract_onnx::tract_core::internal::TractResult;
+
 use super::features::Features;
 use super::forest::{Forest, Number};
 use super::scores::{Aggregate, Contributions, Scores};
@@ -47,10 +49,15 @@ impl<T: Number> Ensemble<T> {
     }
 
     /// The scores of each of `rows`, which have `n_columns` values each: at least `n_features`.
-    pub(super) fn scores(&self, rows: &[T], n_columns: usize, aggregate: Aggregate) -> Scores<T> {
+    pub(super) fn scores(
+        &self,
+        rows: &[T],
+        n_columns: usize,
+        aggregate: Aggregate,
+    ) -> TractResult<Scores<T>> {
         assert!(n_columns > 0 && n_columns >= self.n_features, "rows are too short");
         let n_rows = rows.len() / n_columns;
-        let mut scores = Scores::new(n_rows, self.n_targets, &self.contributions);
+        let mut scores = Scores::new(n_rows, self.n_targets, &self.contributions)?;
         match &self.form {
             Form::Walk { walk, features } if n_rows == 1 => {
                 let mut slots = Vec::new();
@@ -77,7 +84,7 @@ impl<T: Number> Ensemble<T> {
                 }
             }
         }
-        scores
+        Ok(scores)
     }
 
     fn walk_blocks(
@@ -169,12 +176,12 @@ mod tests {
             let forest = Forest::new(splits, leaves, roots, 1).unwrap();
             let ensemble = Ensemble::compile(forest.clone());
             let flat: Vec<f32> = rows.iter().flatten().copied().collect();
-            let many = ensemble.scores(&flat, 5, Aggregate::Sum).values;
+            let many = ensemble.scores(&flat, 5, Aggregate::Sum).unwrap().values;
             for (row, many) in rows.iter().zip(many) {
                 let expected = forest.roots.iter().fold(0.0, |sum, &root| {
                     sum + forest.leaves[forest.leaf_of(root, row) as usize][0].1
                 });
-                let one = ensemble.scores(row, 5, Aggregate::Sum).values[0];
+                let one = ensemble.scores(row, 5, Aggregate::Sum).unwrap().values[0];
                 prop_assert_eq!(one, expected);
                 prop_assert_eq!(many, expected);
             }

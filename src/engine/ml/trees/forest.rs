@@ -61,6 +61,9 @@ macro_rules! number {
 number!(f32);
 number!(f64);
 
+/// More targets or classes than any model has.
+const MOST_TARGETS: usize = 1 << 20;
+
 /// A comparison as the file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -166,7 +169,10 @@ impl<T: Number> Forest<T> {
         n_targets: usize,
     ) -> TractResult<Self> {
         ensure!(!roots.is_empty(), "there are no trees");
-        ensure!(n_targets > 0, "there are no targets");
+        ensure!(
+            (1..=MOST_TARGETS).contains(&n_targets),
+            "{n_targets} targets, of 1 to {MOST_TARGETS}"
+        );
         let ends = splits.iter().flat_map(|split| [&split.on_true, &split.on_false]).chain(&roots);
         for end in ends {
             let is_there = match *end {

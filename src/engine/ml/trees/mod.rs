@@ -92,12 +92,12 @@ impl Trees {
         }
         match self.compiled.get().ok_or_else(|| anyhow!("the trees are not compiled"))? {
             Compiled::Single(ensemble) => {
-                Ok(single(n_rows, ensemble.scores(&floats(input)?, n_columns, self.aggregate)))
+                Ok(single(n_rows, ensemble.scores(&floats(input)?, n_columns, self.aggregate)?))
             }
             Compiled::Double(ensemble) => {
                 let input = input.cast_to::<f64>()?;
                 let rows = values::<f64>(&input)?;
-                Ok(double(n_rows, ensemble.scores(rows, n_columns, self.aggregate)))
+                Ok(double(n_rows, ensemble.scores(rows, n_columns, self.aggregate)?))
             }
         }
     }
@@ -115,10 +115,9 @@ impl Trees {
 fn has_doubles(node: &NodeProto, names: &[&str]) -> TractResult<bool> {
     use tract_onnx::pb::tensor_proto::DataType;
     for name in names {
-        if let Some(tensor) = node.get_attr_opt::<&TensorProto>(name)? {
-            if tensor.data_type == DataType::Double as i32 {
-                return Ok(true);
-            }
+        let tensor = node.get_attr_opt::<&TensorProto>(name)?;
+        if tensor.is_some_and(|tensor| tensor.data_type == DataType::Double as i32) {
+            return Ok(true);
         }
     }
     Ok(false)

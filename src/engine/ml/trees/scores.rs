@@ -6,6 +6,7 @@
 
 use tract_onnx::tract_core::internal::{TractResult, bail};
 
+use super::super::rows::zeros;
 use super::forest::{Forest, Number, To};
 
 /// How the trees' contributions become one score.
@@ -126,7 +127,11 @@ pub(super) struct Scores<T> {
 }
 
 impl<T: Number> Scores<T> {
-    pub(super) fn new(n_rows: usize, n_targets: usize, contributions: &Contributions<T>) -> Self {
+    pub(super) fn new(
+        n_rows: usize,
+        n_targets: usize,
+        contributions: &Contributions<T>,
+    ) -> TractResult<Self> {
         let is_given = match contributions {
             Contributions::OneTarget { target_of_tree, .. } => {
                 let mut is_given = vec![false; n_targets];
@@ -134,9 +139,9 @@ impl<T: Number> Scores<T> {
                 is_given
             }
             Contributions::AllTargets { .. } => vec![true; n_targets],
-            Contributions::Some { .. } => vec![false; n_rows * n_targets],
+            Contributions::Some { .. } => zeros(n_rows, n_targets)?,
         };
-        Self { n_targets, values: vec![T::default(); n_rows * n_targets], is_given }
+        Ok(Self { n_targets, values: zeros(n_rows, n_targets)?, is_given })
     }
 
     /// The scores of one row, and whether each was given anything.
