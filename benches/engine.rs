@@ -17,7 +17,7 @@ fn run(criterion: &mut Criterion) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let bytes = std::fs::read(path).expect("the shipped model is there");
         let model = OnnxModel::parse(&bytes).expect("the shipped model is valid");
-        let plan = Plan::compile(Arc::new(model)).expect("the shipped model compiles");
+        let plan = Plan::compile(Arc::new(model), &[]).expect("the shipped model compiles");
         for rows in [1, 16, 128] {
             let data = Bytes::from(vec![0; rows * 256]);
             let shape = [rows, 8, 8];

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(model), Some(rows)) = (arguments.next(), arguments.next()) else {
         return Ok(());
     };
-    let plan = Plan::compile(Arc::new(OnnxModel::parse(&std::fs::read(model)?)?))?;
+    let plan = Plan::compile(Arc::new(OnnxModel::parse(&std::fs::read(model)?)?), &[])?;
     let data = Bytes::from(std::fs::read(rows)?);
     let n_features = plan.signature().inputs[0].shape[1].ok_or("rows of a fixed length only")?;
     for line in std::io::stdin().lock().lines() {

@@ -20,6 +20,17 @@ pub(super) struct Inspect {
     /// List every operator, not only those that the engine lacks
     #[arg(long)]
     operators: bool,
+    /// A shape to compile for and run: NAME=SIZES as in image=1,3,224,224, once for each input
+    #[arg(long = "shape", value_name = "NAME=SIZES", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
+}
+
+/// `NAME=SIZES`
+fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, sizes) = text.rsplit_once('=').ok_or("expected NAME=SIZES, as in x=1,4")?;
+    let sizes = sizes.split(',').filter(|size| !size.is_empty()).map(str::parse::<usize>);
+    let sizes = sizes.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), sizes))
 }
 
 impl Inspect {
@@ -46,14 +57,19 @@ impl Inspect {
         println!("inputs      {}", specs(&model.signature().inputs));
         println!("outputs     {}", specs(&model.signature().outputs));
         self.print_operators(&model);
-        let plan = Plan::compile(Arc::new(model))?;
+        let shapes: Vec<_> = match self.shapes.is_empty() {
+            true => Vec::new(),
+            false => vec![self.shapes.into_iter().collect()],
+        };
+        let plan = Plan::compile(Arc::new(model), &shapes)?;
         println!("engine      {}", *ENGINE);
         println!("plan        {}", plan.rung());
         let warm_up = plan.warm_up()?;
         let us = |duration: std::time::Duration| duration.as_secs_f64() * 1e6;
         print!(
-            "one run     {:.1} µs for one row (the first took {:.1} µs)",
+            "one run     {:.1} µs{} (the first took {:.1} µs)",
             us(warm_up.cost),
+            if shapes.is_empty() { " for one row" } else { "" },
             us(warm_up.first)
         );
         match warm_up.free_size {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Report;
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
-use crate::tensor::{Datatype, Signature, TensorSpec};
+use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 
 /// The most rows that one batch may be given.
 const LARGEST_BATCH: usize = 65_536;
@@ -32,6 +32,8 @@ pub struct Model {
     pub max_in_flight: Option<usize>,
     /// Names of classes by output.
     pub labels: BTreeMap<String, Vec<String>>,
+    /// Shapes of all inputs, by name, that versions are compiled for and first run with.
+    pub shapes: Vec<NamedShapes>,
     /// The signature that every version must have.
     pub signature: Option<Signature>,
     /// Dynamic batching.
@@ -132,6 +134,10 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
             format!("must be at most {LARGEST_BATCH}, got {max_batch}"),
         );
     }
+    let shapes = raw.shapes.unwrap_or_default();
+    if shapes.iter().flat_map(NamedShapes::values).flatten().any(|&size| size == 0) {
+        report.add(&at("shapes"), "expected sizes from 1 on");
+    }
     Model {
         description: raw.description,
         owner: raw.owner,
@@ -142,6 +148,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
         deadline: raw.deadline.map(|deadline| deadline.0),
         max_in_flight: raw.max_in_flight,
         labels: raw.labels.unwrap_or_default(),
+        shapes,
         signature: raw
             .signature
             .map(|signature| self::signature(signature, &at("signature"), report)),

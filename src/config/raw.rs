@@ -195,6 +195,8 @@ pub(super) struct RawModel {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) labels: Option<BTreeMap<String, Vec<String>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shapes: Option<Vec<BTreeMap<String, Vec<usize>>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signature: Option<RawSignature>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) batching: Option<RawBatching>,
@@ -266,6 +268,7 @@ impl RawModel {
             deadline: self.deadline.or(base.deadline),
             max_in_flight: self.max_in_flight.or(base.max_in_flight),
             labels: self.labels.or(base.labels),
+            shapes: self.shapes.or(base.shapes),
             signature: self.signature.or(base.signature),
             batching: self.batching.or(base.batching),
         }

@@ -72,6 +72,9 @@ pub enum LoadError {
          another operator set", list(.0)
     )]
     Operators(Vec<Operator>),
+    /// The shapes that the settings name are not those of the model's inputs.
+    #[error("shapes: {0}")]
+    Shapes(String),
     /// The engine refused to compile the model.
     #[error("the engine cannot compile the model: {0}")]
     Compile(String),

@@ -12,7 +12,7 @@ use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use super::{LoadError, OnnxModel, RunError, catching, convert, ml, reason};
-use crate::tensor::{Shape, Signature, Tensor};
+use crate::tensor::{NamedShapes, Shape, Signature, Tensor, TensorSpec};
 
 /// Plans kept for concrete shapes, at most, a version.
 const SHAPES_KEPT: usize = 16;
@@ -52,6 +52,7 @@ pub struct Plan {
     rung: Rung,
     ties: Vec<Tie>,
     compiled: Compiled,
+    shapes: Vec<Vec<Shape>>,
 }
 
 enum Compiled {
@@ -68,8 +69,10 @@ struct Tie {
 
 impl Plan {
     /// Compiles `model` on the highest rung that the engine grants. The plan has not run yet: see
-    /// [`Plan::warm_up`].
-    pub fn compile(model: Arc<OnnxModel>) -> Result<Self, LoadError> {
+    /// [`Plan::warm_up`], which runs each of `shapes` first, and so compiles it on the lowest rung.
+    pub fn compile(model: Arc<OnnxModel>, shapes: &[NamedShapes]) -> Result<Self, LoadError> {
+        let shapes = shapes.iter().map(|shapes| concrete(model.signature(), shapes));
+        let shapes = shapes.collect::<Result<Vec<_>, _>>()?;
         let missing: Vec<_> =
             model.operators().into_iter().filter(|o| o.refusal.is_some()).collect();
         if !missing.is_empty() {
@@ -81,7 +84,7 @@ impl Plan {
         let because = match once {
             Ok(runnable) => {
                 let rung = if is_free { Rung::Symbolic } else { Rung::Fixed };
-                let plan = Self::new(&model, rung, Compiled::Once(runnable));
+                let plan = Self::new(&model, rung, Compiled::Once(runnable), shapes.clone());
                 match plan.try_symbols() {
                     Ok(()) => return Ok(plan),
                     Err(error) => error.to_string(),
@@ -91,12 +94,12 @@ impl Plan {
             Err(error) => error.to_string(),
         };
         let cache = ShapeCache::new(Arc::clone(&model));
-        Ok(Self::new(&model, Rung::PerShape { because }, Compiled::PerShape(cache)))
+        Ok(Self::new(&model, Rung::PerShape { because }, Compiled::PerShape(cache), shapes))
     }
 
-    fn new(model: &OnnxModel, rung: Rung, compiled: Compiled) -> Self {
+    fn new(model: &OnnxModel, rung: Rung, compiled: Compiled, shapes: Vec<Vec<Shape>>) -> Self {
         let signature = model.signature().clone();
-        Self { signature, rung, ties: ties(model.symbols()), compiled }
+        Self { signature, rung, ties: ties(model.symbols()), compiled, shapes }
     }
 
     /// A symbolic plan that compiles may still fail to run. Where that is so for each size tried
@@ -109,6 +112,11 @@ impl Plan {
     #[must_use]
     pub fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// The shapes that the settings name, each of all inputs in the signature's order.
+    pub(super) fn shapes(&self) -> &[Vec<Shape>] {
+        &self.shapes
     }
 
     /// How the model is compiled, and why.
@@ -165,6 +173,25 @@ impl fmt::Debug for Plan {
             .field("rung", &self.rung)
             .finish()
     }
+}
+
+/// The named shapes in the order of the inputs, each of which must be there and fit.
+fn concrete(signature: &Signature, shapes: &NamedShapes) -> Result<Vec<Shape>, LoadError> {
+    if let Some(name) = shapes.keys().find(|name| signature.input(name).is_none()) {
+        return Err(LoadError::Shapes(format!("the model has no input '{name}'")));
+    }
+    let shape = |spec: &TensorSpec| {
+        let shape = shapes.get(&spec.name).ok_or_else(|| {
+            LoadError::Shapes(format!("one is needed for each input, and for '{}' too", spec.name))
+        })?;
+        let fits = shape.len() == spec.shape.len()
+            && shape.iter().zip(&spec.shape).all(|(size, dim)| dim.is_none_or(|dim| dim == *size));
+        if fits {
+            return Ok(Shape::from_slice(shape));
+        }
+        Err(LoadError::Shapes(format!("expected {spec}, got {shape:?}")))
+    };
+    signature.inputs.iter().map(shape).collect()
 }
 
 /// Groups the named dimensions of all inputs; a name that stands once ties nothing.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{LoadError, Plan};
-use crate::tensor::{Datatype, Tensor, TensorSpec};
+use crate::tensor::{Datatype, Shape, Tensor, TensorSpec};
 
 /// Sizes tried for free dimensions beyond the first. Convolutions and pools refuse sizes below
 /// their kernel, so one row of one element is not enough for every model.
@@ -30,7 +30,12 @@ pub struct WarmUp {
 impl Plan {
     /// Runs the plan on zeros (empty strings) of one row until one shape runs; on ones where it
     /// runs on no zeros, as a model that divides by its input.
+    ///
+    /// Where the settings name shapes, these are run instead, each.
     pub fn warm_up(&self) -> Result<WarmUp, LoadError> {
+        if !self.shapes().is_empty() {
+            return self.warm_up_shapes();
+        }
         let specs = &self.signature().inputs;
         let only_rows_free =
             specs.iter().all(|spec| spec.shape.iter().skip(1).all(Option::is_some));
@@ -53,6 +58,26 @@ impl Plan {
         Err(LoadError::WarmUp(error.unwrap_or_else(|| {
             format!("the declared shapes need more than {LARGEST} bytes for one row")
         })))
+    }
+
+    fn warm_up_shapes(&self) -> Result<WarmUp, LoadError> {
+        let mut found: Option<WarmUp> = None;
+        for shapes in self.shapes() {
+            let specs = self.signature().inputs.iter().zip(shapes);
+            let mut run = Err(LoadError::WarmUp(format!("shapes {shapes:?} are too large")));
+            for value in [Value::Zero, Value::One] {
+                let inputs = specs.clone().map(|(spec, shape)| shaped(spec, shape.clone(), value));
+                let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { break };
+                run = self.time(&inputs).map_err(|error| LoadError::WarmUp(error.to_string()));
+                if run.is_ok() {
+                    break;
+                }
+            }
+            let (first, cost) = run?;
+            let warm_up = found.get_or_insert(WarmUp { free_size: 1, first, cost });
+            warm_up.cost = warm_up.cost.min(cost);
+        }
+        found.ok_or_else(|| LoadError::WarmUp("there are no shapes".to_owned()))
     }
 
     /// The duration of a run of `rows` rows; nothing where the model does not take several or
@@ -116,6 +141,11 @@ fn filled(spec: &TensorSpec, rows: usize, free_size: usize, value: Value) -> Opt
     if let (Some(first), true) = (shape.first_mut(), spec.is_batchable()) {
         *first = rows;
     }
+    shaped(spec, shape, value)
+}
+
+/// A tensor of this shape, where it fits into memory.
+fn shaped(spec: &TensorSpec, shape: Shape, value: Value) -> Option<Tensor> {
     let count = crate::tensor::volume(&shape).ok().filter(|&count| count <= LARGEST / 8)?;
     match spec.datatype {
         Datatype::Bytes => Tensor::from_elements(shape, std::iter::repeat_n("", count)).ok(),

@@ -8,7 +8,7 @@ use super::golden;
 use super::version::Loaded;
 use crate::engine::{LoadError, OnnxModel, Plan};
 use crate::repository::{self, Fingerprint, ReadError};
-use crate::tensor::{Signature, Specs, TensorSpec};
+use crate::tensor::{NamedShapes, Signature, Specs, TensorSpec};
 
 /// Rows of the larger warm-up run, from which the cost of a row is fitted.
 const LARGER: usize = 16;
@@ -36,6 +36,7 @@ pub(super) struct Demands {
     pub(super) digest: Option<String>,
     pub(super) signature: Option<Signature>,
     pub(super) labelled_outputs: Vec<String>,
+    pub(super) shapes: Vec<NamedShapes>,
 }
 
 /// Reads, checks, compiles and runs one version.
@@ -55,7 +56,7 @@ pub(super) fn load(
     let (digest, size) = (onnx.digest().to_owned(), onnx.size());
     demands.check(&digest, onnx.signature())?;
     let classes = onnx.classes().to_vec();
-    let plan = Plan::compile(Arc::new(onnx))?;
+    let plan = Plan::compile(Arc::new(onnx), &demands.shapes)?;
     let warm_up = plan.warm_up()?;
     let larger = plan.time_rows(LARGER, warm_up.free_size);
     let n_golden = match &files.golden {

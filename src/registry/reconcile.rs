@@ -455,6 +455,7 @@ fn demands(settings: &config::Model, version: u64) -> Demands {
         digest: settings.digests.get(&version).cloned(),
         signature: settings.signature.clone(),
         labelled_outputs: settings.labels.keys().cloned().collect(),
+        shapes: settings.shapes.clone(),
     }
 }
 

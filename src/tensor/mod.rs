@@ -15,7 +15,7 @@ mod datatype;
 mod signature;
 
 pub use datatype::Datatype;
-pub use signature::{Dim, Signature, Specs, TensorSpec};
+pub use signature::{Dim, NamedShapes, Signature, Specs, TensorSpec};
 
 use bytes::Bytes;
 use smallvec::SmallVec;

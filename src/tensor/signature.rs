@@ -1,11 +1,15 @@
 //! What a model version takes and gives: named inputs and outputs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Datatype, Shape};
 
 /// One dimension of a declared shape: fixed, or free (written -1).
 pub type Dim = Option<usize>;
+
+/// Concrete shapes of tensors by their names.
+pub type NamedShapes = BTreeMap<String, Vec<usize>>;
 
 /// The declaration of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]

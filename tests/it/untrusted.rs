@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// Parse, compile, run: an error is an answer, and so is a plan.
 fn load(file: &[u8]) -> bool {
     OnnxModel::parse(file)
-        .and_then(|model| Plan::compile(Arc::new(model)))
+        .and_then(|model| Plan::compile(Arc::new(model), &[]))
         .and_then(|plan| plan.warm_up().map(|_| ()))
         .is_ok()
 }
