@@ -17,8 +17,10 @@
 
 mod bfloat16;
 mod convert;
+mod dense;
 mod doubles;
 mod guards;
+mod kernel;
 mod ml;
 mod onnx;
 mod operators;

@@ -6,13 +6,16 @@ use sha2::{Digest, Sha256};
 use tract_onnx::pb::{self, tensor_proto::DataType, tensor_shape_proto, type_proto};
 use tract_onnx::prelude::{Framework, InferenceModel};
 
-use super::{LoadError, Operator, bfloat16, catching, doubles, ml, operators, reason, recurrent};
+use super::{
+    LoadError, Operator, bfloat16, catching, dense, doubles, ml, operators, reason, recurrent,
+};
 use crate::tensor::{Datatype, Dim, Signature, TensorSpec};
 
 /// tract's ONNX reader with its table of operators and ours: built once, since every load needs
 /// it.
 pub(super) static FRAMEWORK: LazyLock<tract_onnx::Onnx> = LazyLock::new(|| {
     let mut framework = tract_onnx::onnx();
+    dense::register(&mut framework.op_register);
     doubles::register(&mut framework.op_register);
     ml::register(&mut framework.op_register);
     framework
@@ -27,6 +30,8 @@ pub struct OnnxModel {
     signature: Signature,
     symbols: Vec<Vec<Option<String>>>,
     classes: Vec<(String, Vec<String>)>,
+    operators: Vec<Operator>,
+    n_nodes: usize,
 }
 
 impl OnnxModel {
@@ -50,8 +55,12 @@ impl OnnxModel {
         };
         let symbols = inputs.iter().map(|value| symbols(value)).collect();
         bfloat16::widen(&mut proto);
+        let n_nodes = proto.graph.as_ref().map_or(0, |graph| graph.node.len());
         recurrent::run_forward(&mut proto);
-        Ok(Self { proto, digest, size, signature, symbols, classes })
+        // The operators are those that the file names, not those that they are fused to.
+        let operators = operators::operators(&proto);
+        dense::fuse(&mut proto);
+        Ok(Self { proto, digest, size, signature, symbols, classes, operators, n_nodes })
     }
 
     /// `sha256:` and 64 hexadecimal digits: the digest of the file's bytes.
@@ -86,8 +95,8 @@ impl OnnxModel {
 
     /// The operators used, with those that the engine lacks.
     #[must_use]
-    pub fn operators(&self) -> Vec<Operator> {
-        operators::operators(&self.proto)
+    pub fn operators(&self) -> &[Operator] {
+        &self.operators
     }
 
     /// Imported operator sets: domain and version.
@@ -113,7 +122,7 @@ impl OnnxModel {
     /// Nodes of the main graph.
     #[must_use]
     pub fn n_nodes(&self) -> usize {
-        self.proto.graph.as_ref().map_or(0, |graph| graph.node.len())
+        self.n_nodes
     }
 
     /// The key-value pairs that the exporter left in the file.

@@ -11,7 +11,7 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
-use super::{LoadError, OnnxModel, RunError, catching, convert, ml, reason};
+use super::{LoadError, OnnxModel, RunError, catching, convert, kernel, reason};
 use crate::tensor::{NamedShapes, Shape, Signature, Tensor, TensorSpec};
 
 /// Plans kept for concrete shapes, at most, a version.
@@ -73,8 +73,8 @@ impl Plan {
     pub fn compile(model: Arc<OnnxModel>, shapes: &[NamedShapes]) -> Result<Self, LoadError> {
         let shapes = shapes.iter().map(|shapes| concrete(model.signature(), shapes));
         let shapes = shapes.collect::<Result<Vec<_>, _>>()?;
-        let missing: Vec<_> =
-            model.operators().into_iter().filter(|o| o.refusal.is_some()).collect();
+        let missing = model.operators().iter().filter(|operator| operator.refusal.is_some());
+        let missing: Vec<_> = missing.cloned().collect();
         if !missing.is_empty() {
             return Err(LoadError::Operators(missing));
         }
@@ -248,7 +248,7 @@ impl Runnable {
         }
         let outputs =
             catching(|| self.plan.run(values)).map_err(RunError::Panic)?.map_err(|error| {
-                match ml::rejection(&error) {
+                match kernel::rejection(&error) {
                     Some(rejection) => RunError::Rejected(rejection),
                     None => RunError::Engine(reason(&error)),
                 }

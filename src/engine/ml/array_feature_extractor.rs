@@ -7,12 +7,16 @@ use tract_onnx::tract_core::internal::{
 };
 
 use super::rows::{tensor, values};
-use super::{Form, Kernel, Rejected, expect_type};
+use super::{DOMAIN, Form, Kernel, Rejected, expect_type};
 
 #[derive(Debug)]
 pub(super) struct ArrayFeatureExtractor;
 
 impl Kernel for ArrayFeatureExtractor {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, _: &NodeProto) -> TractResult<Self> {
         Ok(Self)
     }

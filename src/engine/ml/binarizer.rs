@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, Tensor, TractResult, bail};
 
 use super::rows::{tensor, values};
-use super::{Form, Kernel, NUMBERS, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, expect_type, only};
 
 #[derive(Debug)]
 pub(super) struct Binarizer {
@@ -13,6 +13,10 @@ pub(super) struct Binarizer {
 }
 
 impl Kernel for Binarizer {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         Ok(Self { threshold: node.get_attr_opt("threshold")?.unwrap_or(0.0) })
     }

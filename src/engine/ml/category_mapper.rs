@@ -7,7 +7,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, Tensor, TractResult, ensure};
 
 use super::rows::{tensor, values};
-use super::{Form, Kernel, expect_type, only};
+use super::{DOMAIN, Form, Kernel, expect_type, only};
 
 #[derive(Debug)]
 pub(super) struct CategoryMapper {
@@ -18,6 +18,10 @@ pub(super) struct CategoryMapper {
 }
 
 impl Kernel for CategoryMapper {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let strings: Vec<String> = node.get_attr_opt_vec("cats_strings")?.unwrap_or_default();
         let numbers: &[i64] = node.get_attr_opt_slice("cats_int64s")?.unwrap_or_default();

@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, TDim, Tensor, TractResult, ensure};
 
 use super::rows::{floats, matrix, n_rows, tensor, zeros};
-use super::{Form, Kernel, NUMBERS, Rejected, expect_type};
+use super::{DOMAIN, Form, Kernel, NUMBERS, Rejected, expect_type};
 
 #[derive(Debug)]
 pub(super) struct FeatureVectorizer {
@@ -14,6 +14,10 @@ pub(super) struct FeatureVectorizer {
 }
 
 impl Kernel for FeatureVectorizer {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let columns: Vec<usize> = node.get_attr_vec("inputdimensions")?;
         ensure!(columns.len() == node.input.len(), "inputdimensions must name each input");

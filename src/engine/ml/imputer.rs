@@ -8,7 +8,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{Datum, DatumType, Tensor, TractResult, bail};
 
 use super::rows::{PerColumn, tensor, values};
-use super::{Form, Kernel, NUMBERS, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, expect_type, only};
 
 #[derive(Debug)]
 pub(super) struct Imputer {
@@ -22,6 +22,10 @@ enum Values {
 }
 
 impl Kernel for Imputer {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let floats = node.get_attr_opt_slice::<f32>("imputed_value_floats")?;
         let ints = node.get_attr_opt_slice::<i64>("imputed_value_int64s")?;

@@ -14,7 +14,7 @@ use tract_onnx::tract_core::internal::{
 };
 
 use super::rows::{tensor, values};
-use super::{Form, Kernel, expect_type, only, opset};
+use super::{DOMAIN, Form, Kernel, expect_type, only, opset};
 
 #[derive(Debug)]
 pub(super) struct LabelEncoder {
@@ -36,6 +36,10 @@ enum Keys {
 }
 
 impl Kernel for LabelEncoder {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         if opset(context) < 2 {
             Self::parse_classes(node)

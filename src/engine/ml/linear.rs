@@ -10,7 +10,7 @@ use tract_onnx::tract_core::internal::{DatumType, TDim, Tensor, TractResult, ens
 
 use super::post_transform::{PostTransform, logistic, probit};
 use super::rows::{Labels, arg_max, expect_columns, floats, matrix, n_rows, tensor};
-use super::{Form, Kernel, NUMBERS, Rejected, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, Rejected, expect_type, only};
 
 /// Weights of several linear functions over the same features.
 #[derive(Debug)]
@@ -79,6 +79,10 @@ pub(super) struct LinearClassifier {
 }
 
 impl Kernel for LinearClassifier {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let coefficients: &[f32] = node.get_attr_slice("coefficients")?;
         let labels = Labels::parse(
@@ -153,6 +157,10 @@ pub(super) struct LinearRegressor {
 }
 
 impl Kernel for LinearRegressor {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let coefficients: &[f32] = node.get_attr_slice("coefficients")?;
         let targets: usize = node.get_attr_opt("targets")?.unwrap_or(1);

@@ -7,7 +7,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, Tensor, TractResult, bail};
 
 use super::rows::{floats, tensor};
-use super::{Form, Kernel, NUMBERS, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, expect_type, only};
 
 #[derive(Debug)]
 pub(super) struct Normalizer {
@@ -22,6 +22,10 @@ enum Norm {
 }
 
 impl Kernel for Normalizer {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let norm = match node.get_attr_opt::<&str>("norm")? {
             None | Some("MAX") => Norm::Max,

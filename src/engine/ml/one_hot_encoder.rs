@@ -7,7 +7,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, TDim, TVec, Tensor, TractResult, bail};
 
 use super::rows::{Labels, tensor, values, zeros};
-use super::{Form, Kernel, NUMBERS, Rejected, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, Rejected, expect_type, only};
 
 #[derive(Debug)]
 pub(super) struct OneHotEncoder {
@@ -24,6 +24,10 @@ enum Categories {
 }
 
 impl Kernel for OneHotEncoder {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let labels = Labels::parse(
             node.get_attr_opt_slice("cats_int64s")?,

@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, Tensor, TractResult};
 
 use super::rows::{PerColumn, floats, tensor, values};
-use super::{Form, Kernel, NUMBERS, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, expect_type, only};
 
 #[derive(Debug)]
 pub(super) struct Scaler {
@@ -14,6 +14,10 @@ pub(super) struct Scaler {
 }
 
 impl Kernel for Scaler {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let offset = node.get_attr_opt_slice("offset")?.unwrap_or(&[0.0]);
         let scale = node.get_attr_opt_slice("scale")?.unwrap_or(&[1.0]);

@@ -15,7 +15,7 @@ use tract_onnx::tract_core::internal::{DatumType, TDim, Tensor, TractResult, bai
 use super::linear::dot;
 use super::post_transform::{PostTransform, logistic, probit};
 use super::rows::{Labels, arg_max, expect_columns, floats, matrix, n_rows, tensor};
-use super::{Form, Kernel, NUMBERS, Rejected, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, Rejected, expect_type, only};
 
 /// The function of two vectors that takes the place of their product.
 #[derive(Debug)]
@@ -84,6 +84,10 @@ pub(super) struct SvmRegressor {
 }
 
 impl Kernel for SvmRegressor {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let mut kernel = KernelFunction::parse(node)?;
         let coefficients: &[f32] = node.get_attr_slice("coefficients")?;
@@ -152,6 +156,10 @@ pub(super) struct SvmClassifier {
 }
 
 impl Kernel for SvmClassifier {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let mut kernel = KernelFunction::parse(node)?;
         let labels = Labels::parse(

@@ -19,6 +19,10 @@ use super::{DOMAIN, Form, Kernel};
 pub(super) struct ZipMap;
 
 impl Kernel for ZipMap {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(_: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         bail!(
             "ZipMap '{}' makes maps for another node, and maps are no tensors: export the model \

@@ -29,7 +29,7 @@ use self::forest::{Forest, Number};
 use self::scores::{Aggregate, Scores};
 use super::post_transform::{PostTransform, probit};
 use super::rows::{Labels, floats, matrix, n_rows, tensor, values};
-use super::{Form, Kernel, NUMBERS, Rejected, expect_type, only};
+use super::{DOMAIN, Form, Kernel, NUMBERS, Rejected, expect_type, only};
 
 /// An ensemble before and after the type of its features is known.
 #[derive(Debug)]
@@ -178,6 +178,10 @@ impl Targets {
 pub(super) struct TreeEnsembleRegressor(Targets);
 
 impl Kernel for TreeEnsembleRegressor {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let n_targets: usize = node.get_attr_opt("n_targets")?.unwrap_or(1);
         let forest = parse::by_node(context, node, "target", n_targets)?;
@@ -216,6 +220,10 @@ impl Kernel for TreeEnsembleRegressor {
 pub(super) struct TreeEnsemble(Targets);
 
 impl Kernel for TreeEnsemble {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let forest = parse::by_split(context, node)?;
         let is_double = has_doubles(node, &["nodes_splits", "leaf_weights", "membership_values"])?;
@@ -254,6 +262,10 @@ pub(super) struct TreeEnsembleClassifier {
 }
 
 impl Kernel for TreeEnsembleClassifier {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
     fn parse(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let labels = Labels::parse(
             node.get_attr_opt_slice("classlabels_int64s")?,

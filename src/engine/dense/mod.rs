@@ -1,0 +1,262 @@
+//! A layer in one step: the product with a constant matrix, the bias and the activation.
+//!
+//! Exporters write a perceptron's layer as three nodes (`MatMul`, `Add`, `Relu`), and the engine
+//! runs each for itself: for small models most of the time is spent between them. [`fuse`] puts
+//! one node of our own in their place, whose product ([`product`]) is written for few rows and
+//! narrow layers, and gives a row the same bits whatever rows stand beside it.
+//!
+//! Only what surely means the same is fused: binary32, a constant matrix of two axes, a constant
+//! bias of one value a column, results that nothing else reads.
+
+mod product;
+
+use std::collections::HashMap;
+
+use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::tract_core::internal::{
+    DatumType, DimLike, TDim, TVec, Tensor, TractResult, bail, ensure,
+};
+
+use self::product::Matrix;
+use super::guards::attribute;
+use super::kernel::{Builder, Form, Kernel, Rejected, build, expect_type, only};
+
+/// The domain of nodes that only this crate makes.
+pub(super) const DOMAIN: &str = "tidegate";
+
+const NAME: &str = "Dense";
+
+/// Puts the operator into tract's table.
+pub(super) fn register(table: &mut OnnxOpRegister) {
+    let builder: Builder = build::<Dense>;
+    table.insert("Dense", builder);
+}
+
+/// x · matrix + bias, then the activation, over the last axis.
+#[derive(Debug)]
+struct Dense {
+    matrix: Matrix,
+    activation: Activation,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activation {
+    None,
+    Relu,
+    Tanh,
+    Sigmoid,
+}
+
+impl Activation {
+    /// What a node of this name computes; nothing where it is none that can be fused.
+    fn of(operator: &str) -> Option<Self> {
+        Some(match operator {
+            "Relu" => Self::Relu,
+            "Tanh" => Self::Tanh,
+            "Sigmoid" => Self::Sigmoid,
+            _ => return None,
+        })
+    }
+
+    fn apply(self, values: &mut [f32]) {
+        match self {
+            Self::None => {}
+            Self::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
+            Self::Tanh => values.iter_mut().for_each(|x| *x = x.tanh()),
+            Self::Sigmoid => values.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+        }
+    }
+}
+
+impl Kernel for Dense {
+    fn domain() -> &'static str {
+        DOMAIN
+    }
+
+    fn parse(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
+        let matrix = context.load_tensor(node.get_attr("matrix")?)?;
+        let (rows, columns) = match *matrix.shape() {
+            [rows, columns] => (rows, columns),
+            _ => bail!("the matrix has {} axes", matrix.rank()),
+        };
+        let values = matrix.try_as_plain_ram()?.as_slice::<f32>()?;
+        let bias = match node.get_attr_opt::<&TensorProto>("bias")? {
+            Some(bias) => {
+                context.load_tensor(bias)?.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()
+            }
+            None => vec![0.0; columns],
+        };
+        ensure!(bias.len() == columns, "{} biases for {columns} columns", bias.len());
+        let activation = node.get_attr_opt::<&str>("activation")?.and_then(Activation::of);
+        let activation = activation.unwrap_or(Activation::None);
+        Ok(Self { matrix: Matrix::new(values, rows, &bias), activation })
+    }
+
+    fn outputs(&self, inputs: &[Form]) -> TractResult<Vec<Form>> {
+        let (datum_type, shape) = only(inputs)?;
+        expect_type(*datum_type, &[DatumType::F32])?;
+        let Some((last, leading)) = shape.split_last() else { bail!("takes rows, not one number") };
+        if let Ok(last) = last.to_usize() {
+            let rows = self.matrix.n_rows();
+            ensure!(last == rows, "the matrix has {rows} rows, where rows have {last} values");
+        }
+        let mut shape: TVec<TDim> = leading.iter().cloned().collect();
+        shape.push(TDim::from(self.matrix.n_columns()));
+        Ok(vec![(DatumType::F32, shape)])
+    }
+
+    fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
+        let input = inputs[0];
+        let mut shape: TVec<usize> = input.shape().into();
+        let last = shape.last_mut().filter(|last| **last == self.matrix.n_rows());
+        let Some(last) = last else {
+            let reason =
+                format!("rows have {:?} values, the layer {}", input.shape(), self.matrix.n_rows());
+            return Err(Rejected(reason).into());
+        };
+        *last = self.matrix.n_columns();
+        let mut output = Tensor::zero::<f32>(&shape)?;
+        let mut plain = output.try_as_plain_ram_mut()?;
+        let values = plain.as_slice_mut::<f32>()?;
+        self.matrix.multiply(input.try_as_plain_ram()?.as_slice::<f32>()?, values);
+        self.activation.apply(values);
+        Ok(vec![output])
+    }
+}
+
+/// Fuses the layers of the main graph.
+pub(super) fn fuse(proto: &mut ModelProto) {
+    let Some(graph) = &mut proto.graph else { return };
+    let mut fused = Vec::new();
+    let uses = Uses::of(graph);
+    for at in 0..graph.node.len() {
+        if let Some(layer) = uses.layer(graph, at) {
+            fused.push(layer);
+        }
+    }
+    for Layer { node, replaced } in fused {
+        // Nodes are dropped by being emptied, so that the positions of the others stay.
+        let last = *replaced.last().expect("a layer replaces a node or more");
+        for at in replaced {
+            graph.node[at] = NodeProto::default();
+        }
+        graph.node[last] = node;
+    }
+    graph.node.retain(|node| !node.op_type.is_empty());
+}
+
+struct Layer {
+    node: NodeProto,
+    replaced: Vec<usize>,
+}
+
+/// Who reads what in a graph.
+struct Uses {
+    /// The only node that reads a value; nothing where several do, or the graph's caller.
+    reader: HashMap<String, Option<usize>>,
+    constants: HashMap<String, TensorProto>,
+}
+
+impl Uses {
+    fn of(graph: &GraphProto) -> Self {
+        let mut reader: HashMap<String, Option<usize>> = HashMap::new();
+        let mut read = |name: &str, by: Option<usize>| {
+            reader.entry(name.to_owned()).and_modify(|reader| *reader = None).or_insert(by);
+        };
+        for (at, node) in graph.node.iter().enumerate() {
+            node.input.iter().for_each(|input| read(input, Some(at)));
+            // A subgraph may read whatever stands around it.
+            let mut inner: Vec<&GraphProto> =
+                node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).collect();
+            while let Some(graph) = inner.pop() {
+                for node in &graph.node {
+                    node.input.iter().for_each(|input| read(input, None));
+                    inner.extend(node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)));
+                }
+                graph.output.iter().for_each(|output| read(&output.name, None));
+            }
+        }
+        graph.output.iter().for_each(|output| read(&output.name, None));
+        // A graph's input with an initializer can be given by the caller of old files: no constant.
+        let constants = graph
+            .initializer
+            .iter()
+            .filter(|tensor| tensor.data_type == DataType::Float as i32)
+            .filter(|tensor| tensor.data_location.unwrap_or(0) != 1)
+            .filter(|tensor| !graph.input.iter().any(|input| input.name == tensor.name))
+            .map(|tensor| (tensor.name.clone(), tensor.clone()))
+            .collect();
+        Self { reader, constants }
+    }
+
+    /// The only reader of the node's only output, if it is of the default domain.
+    fn next<'a>(&self, graph: &'a GraphProto, node: &NodeProto) -> Option<(usize, &'a NodeProto)> {
+        let [output] = &node.output[..] else { return None };
+        let at = (*self.reader.get(output)?)?;
+        Some((at, &graph.node[at])).filter(|(_, node)| node.domain.is_empty())
+    }
+
+    /// The layer that begins at a node.
+    fn layer(&self, graph: &GraphProto, at: usize) -> Option<Layer> {
+        let node = &graph.node[at];
+        if !node.domain.is_empty() || node.op_type != "MatMul" {
+            return None;
+        }
+        let [input, matrix] = &node.input[..] else { return None };
+        let matrix = self.constants.get(matrix).filter(|matrix| matrix.dims.len() == 2)?;
+        let columns = matrix.dims[1];
+        let (mut last, mut bias, mut activation) = (node, None, None);
+        let mut replaced = vec![at];
+        if let Some((at, add)) = self.next(graph, last).filter(|(_, node)| node.op_type == "Add")
+            && let [first, second] = &add.input[..]
+        {
+            let other = if *first == last.output[0] { second } else { first };
+            let is_bias = |tensor: &&TensorProto| match tensor.dims[..] {
+                [n] | [1, n] => n == columns,
+                _ => false,
+            };
+            if let Some(constant) = self.constants.get(other).filter(is_bias) {
+                bias = Some(constant);
+                last = add;
+                replaced.push(at);
+            }
+        }
+        if let Some((at, node)) = self.next(graph, last)
+            && Activation::of(&node.op_type).is_some()
+        {
+            activation = Some(node.op_type.as_str());
+            last = node;
+            replaced.push(at);
+        }
+        let mut fused = NodeProto {
+            name: node.name.clone(),
+            op_type: NAME.to_owned(),
+            domain: DOMAIN.to_owned(),
+            input: vec![input.clone()],
+            output: last.output.clone(),
+            ..NodeProto::default()
+        };
+        fused.attribute.push(tensor("matrix", matrix));
+        fused.attribute.extend(bias.map(|bias| tensor("bias", bias)));
+        fused.attribute.extend(activation.map(|activation| AttributeProto {
+            name: "activation".to_owned(),
+            r#type: AttributeType::String as i32,
+            s: activation.as_bytes().to_vec(),
+            ..AttributeProto::default()
+        }));
+        debug_assert!(attribute(&fused, "matrix").is_some());
+        Some(Layer { node: fused, replaced })
+    }
+}
+
+fn tensor(name: &str, tensor: &TensorProto) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Tensor as i32,
+        t: Some(tensor.clone()),
+        ..AttributeProto::default()
+    }
+}
