@@ -3,7 +3,9 @@
 //! Each entry was found by the node tests of the `onnx` package (`docs/operators.md`) and holds for
 //! tract 0.23.9. A wrong answer that is known is worse than none.
 
-use tract_onnx::pb::{AttributeProto, NodeProto};
+use tract_onnx::pb::NodeProto;
+
+use super::graph::attribute;
 
 /// Why the engine must not run `node`, of a model that imports the default domain's operators in
 /// version `opset`; nothing where it may.
@@ -39,9 +41,4 @@ pub(super) fn refusal(node: &NodeProto, opset: i64) -> Option<&'static str> {
 /// Whether a recurrent node runs from the last step to the first.
 pub(super) fn is_reverse(node: &NodeProto) -> bool {
     attribute(node, "direction").is_some_and(|direction| direction.s == b"reverse")
-}
-
-/// The node's attribute `name`.
-pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name == name)
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{
-    DatumType, DatumTypeExt, EvalContext, EvalOp, Op, SpecialOps, StaticName, TDim, TValue, TVec,
-    Tensor, TractError, TractResult, TypedFact, TypedModel, TypedOp, as_op, bail, ensure,
+    Datum, DatumType, DatumTypeExt, EvalContext, EvalOp, Op, SpecialOps, StaticName, TDim, TValue,
+    TVec, Tensor, TractError, TractResult, TypedFact, TypedModel, TypedOp, as_op, bail, ensure,
     op_as_typed_op, op_out_of_plan,
 };
 use tract_onnx::tract_core::model::OutletId;
@@ -188,6 +188,11 @@ pub(super) fn rejection(error: &TractError) -> Option<String> {
 /// a model casts a feature to INT64. Kernels see numbers.
 fn without_symbols(datum_type: DatumType) -> DatumType {
     if datum_type == DatumType::TDim { DatumType::I64 } else { datum_type }
+}
+
+/// The tensor's values, in order.
+pub(super) fn values<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
+    tensor.try_as_plain_ram()?.as_slice::<T>()
 }
 
 /// The only form among `inputs`.

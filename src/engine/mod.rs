@@ -19,6 +19,7 @@ mod bfloat16;
 mod convert;
 mod dense;
 mod doubles;
+mod graph;
 mod guards;
 mod kernel;
 mod ml;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use tract_onnx::pb;
 
+use super::graph::subgraphs;
 use super::onnx::FRAMEWORK;
 use super::{guards, ml};
 
@@ -40,11 +41,10 @@ impl fmt::Display for Operator {
 /// All operators of the model, subgraphs included, sorted by domain and name.
 pub(super) fn operators(proto: &pb::ModelProto) -> Vec<Operator> {
     let mut found = BTreeMap::new();
-    // A stack instead of recursion: nesting is the file's choice.
     let mut graphs: Vec<&pb::GraphProto> = proto.graph.iter().collect();
     while let Some(graph) = graphs.pop() {
         for node in &graph.node {
-            graphs.extend(node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)));
+            graphs.extend(subgraphs(node));
             let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
             found
                 .entry((domain, node.op_type.as_str()))

@@ -6,8 +6,9 @@
 //! A node with lengths for each sequence of the batch is left alone, and refused by [`guards`].
 
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
+use super::graph::{attribute, subgraphs_mut};
 use super::guards;
 
 /// Rewrites the recurrences of all graphs of the model.
@@ -24,16 +25,13 @@ pub(super) fn run_forward(proto: &mut ModelProto) {
                 graph.node.push(node);
             }
         }
-        for node in &mut graph.node {
-            let attributes = node.attribute.iter_mut();
-            graphs.extend(attributes.flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)));
-        }
+        graphs.extend(graph.node.iter_mut().flat_map(subgraphs_mut));
     }
 }
 
 fn rewrite(graph: &mut GraphProto, mut node: NodeProto) {
     let prefix = format!("{}.reverse-{}", node.name, graph.node.len());
-    let layout = guards::attribute(&node, "layout").map_or(0, |layout| layout.i);
+    let layout = attribute(&node, "layout").map_or(0, |layout| layout.i);
     for attribute in &mut node.attribute {
         if attribute.name == "direction" {
             attribute.s = b"forward".to_vec();
@@ -72,7 +70,6 @@ fn reverse(graph: &mut GraphProto, name: &str, from: &str, to: &str, axis: i64) 
         op_type: "Slice".to_owned(),
         input,
         output: vec![to.to_owned()],
-        attribute: Vec::<AttributeProto>::new(),
         ..NodeProto::default()
     }
 }

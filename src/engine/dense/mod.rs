@@ -6,11 +6,11 @@
 //! narrow layers, and gives a row the same bits whatever rows stand beside it.
 //!
 //! Only what surely means the same is fused: binary32, a constant matrix of two axes, a constant
-//! bias of one value a column, results that nothing else reads.
+//! bias of one value a column, a matrix and results that nothing else reads.
 
 mod product;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -21,8 +21,8 @@ use tract_onnx::tract_core::internal::{
 };
 
 use self::product::Matrix;
-use super::guards::attribute;
-use super::kernel::{Builder, Form, Kernel, Rejected, build, expect_type, only};
+use super::graph::subgraphs;
+use super::kernel::{Builder, Form, Kernel, Rejected, build, expect_type, only, values};
 
 /// The domain of nodes that only this crate makes.
 pub(super) const DOMAIN: &str = "tidegate";
@@ -32,7 +32,7 @@ const NAME: &str = "Dense";
 /// Puts the operator into tract's table.
 pub(super) fn register(table: &mut OnnxOpRegister) {
     let builder: Builder = build::<Dense>;
-    table.insert("Dense", builder);
+    table.insert(NAME, builder);
 }
 
 /// x · matrix + bias, then the activation, over the last axis.
@@ -82,17 +82,14 @@ impl Kernel for Dense {
             [rows, columns] => (rows, columns),
             _ => bail!("the matrix has {} axes", matrix.rank()),
         };
-        let values = matrix.try_as_plain_ram()?.as_slice::<f32>()?;
         let bias = match node.get_attr_opt::<&TensorProto>("bias")? {
-            Some(bias) => {
-                context.load_tensor(bias)?.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()
-            }
+            Some(bias) => values::<f32>(&context.load_tensor(bias)?)?.to_vec(),
             None => vec![0.0; columns],
         };
         ensure!(bias.len() == columns, "{} biases for {columns} columns", bias.len());
         let activation = node.get_attr_opt::<&str>("activation")?.and_then(Activation::of);
         let activation = activation.unwrap_or(Activation::None);
-        Ok(Self { matrix: Matrix::new(values, rows, &bias), activation })
+        Ok(Self { matrix: Matrix::new(values(&matrix)?, rows, &bias), activation })
     }
 
     fn outputs(&self, inputs: &[Form]) -> TractResult<Vec<Form>> {
@@ -120,9 +117,9 @@ impl Kernel for Dense {
         *last = self.matrix.n_columns();
         let mut output = Tensor::zero::<f32>(&shape)?;
         let mut plain = output.try_as_plain_ram_mut()?;
-        let values = plain.as_slice_mut::<f32>()?;
-        self.matrix.multiply(input.try_as_plain_ram()?.as_slice::<f32>()?, values);
-        self.activation.apply(values);
+        let results = plain.as_slice_mut::<f32>()?;
+        self.matrix.multiply(values(input)?, results);
+        self.activation.apply(results);
         Ok(vec![output])
     }
 }
@@ -130,14 +127,12 @@ impl Kernel for Dense {
 /// Fuses the layers of the main graph.
 pub(super) fn fuse(proto: &mut ModelProto) {
     let Some(graph) = &mut proto.graph else { return };
-    let mut fused = Vec::new();
     let uses = Uses::of(graph);
-    for at in 0..graph.node.len() {
-        if let Some(layer) = uses.layer(graph, at) {
-            fused.push(layer);
-        }
-    }
-    for Layer { node, replaced } in fused {
+    let layers: Vec<_> = (0..graph.node.len()).filter_map(|at| uses.layer(graph, at)).collect();
+    // The layers have their matrices now: the engine need not keep them a second time.
+    let matrices: HashSet<String> = layers.iter().map(|layer| layer.matrix.clone()).collect();
+    graph.initializer.retain(|tensor| !matrices.contains(&tensor.name));
+    for Layer { node, replaced, .. } in layers {
         // Nodes are dropped by being emptied, so that the positions of the others stay.
         let last = *replaced.last().expect("a layer replaces a node or more");
         for at in replaced {
@@ -151,30 +146,30 @@ pub(super) fn fuse(proto: &mut ModelProto) {
 struct Layer {
     node: NodeProto,
     replaced: Vec<usize>,
+    matrix: String,
 }
 
 /// Who reads what in a graph.
-struct Uses {
+struct Uses<'a> {
     /// The only node that reads a value; nothing where several do, or the graph's caller.
-    reader: HashMap<String, Option<usize>>,
-    constants: HashMap<String, TensorProto>,
+    reader: HashMap<&'a str, Option<usize>>,
+    constants: HashMap<&'a str, &'a TensorProto>,
 }
 
-impl Uses {
-    fn of(graph: &GraphProto) -> Self {
-        let mut reader: HashMap<String, Option<usize>> = HashMap::new();
-        let mut read = |name: &str, by: Option<usize>| {
-            reader.entry(name.to_owned()).and_modify(|reader| *reader = None).or_insert(by);
+impl<'a> Uses<'a> {
+    fn of(graph: &'a GraphProto) -> Self {
+        let mut reader: HashMap<&str, Option<usize>> = HashMap::new();
+        let mut read = |name: &'a str, by: Option<usize>| {
+            reader.entry(name).and_modify(|reader| *reader = None).or_insert(by);
         };
         for (at, node) in graph.node.iter().enumerate() {
             node.input.iter().for_each(|input| read(input, Some(at)));
             // A subgraph may read whatever stands around it.
-            let mut inner: Vec<&GraphProto> =
-                node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).collect();
+            let mut inner: Vec<&GraphProto> = subgraphs(node).collect();
             while let Some(graph) = inner.pop() {
                 for node in &graph.node {
                     node.input.iter().for_each(|input| read(input, None));
-                    inner.extend(node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)));
+                    inner.extend(subgraphs(node));
                 }
                 graph.output.iter().for_each(|output| read(&output.name, None));
             }
@@ -187,15 +182,15 @@ impl Uses {
             .filter(|tensor| tensor.data_type == DataType::Float as i32)
             .filter(|tensor| tensor.data_location.unwrap_or(0) != 1)
             .filter(|tensor| !graph.input.iter().any(|input| input.name == tensor.name))
-            .map(|tensor| (tensor.name.clone(), tensor.clone()))
+            .map(|tensor| (tensor.name.as_str(), tensor))
             .collect();
         Self { reader, constants }
     }
 
     /// The only reader of the node's only output, if it is of the default domain.
-    fn next<'a>(&self, graph: &'a GraphProto, node: &NodeProto) -> Option<(usize, &'a NodeProto)> {
+    fn next<'g>(&self, graph: &'g GraphProto, node: &NodeProto) -> Option<(usize, &'g NodeProto)> {
         let [output] = &node.output[..] else { return None };
-        let at = (*self.reader.get(output)?)?;
+        let at = (*self.reader.get(output.as_str())?)?;
         Some((at, &graph.node[at])).filter(|(_, node)| node.domain.is_empty())
     }
 
@@ -206,7 +201,10 @@ impl Uses {
             return None;
         }
         let [input, matrix] = &node.input[..] else { return None };
-        let matrix = self.constants.get(matrix).filter(|matrix| matrix.dims.len() == 2)?;
+        // A matrix that several nodes share would be packed, and kept, once for each of them.
+        self.reader.get(matrix.as_str()).copied().flatten()?;
+        let matrix =
+            *self.constants.get(matrix.as_str()).filter(|matrix| matrix.dims.len() == 2)?;
         let columns = matrix.dims[1];
         let (mut last, mut bias, mut activation) = (node, None, None);
         let mut replaced = vec![at];
@@ -214,12 +212,12 @@ impl Uses {
             && let [first, second] = &add.input[..]
         {
             let other = if *first == last.output[0] { second } else { first };
-            let is_bias = |tensor: &&TensorProto| match tensor.dims[..] {
+            let is_bias = |tensor: &&&TensorProto| match tensor.dims[..] {
                 [n] | [1, n] => n == columns,
                 _ => false,
             };
-            if let Some(constant) = self.constants.get(other).filter(is_bias) {
-                bias = Some(constant);
+            if let Some(constant) = self.constants.get(other.as_str()).filter(is_bias) {
+                bias = Some(*constant);
                 last = add;
                 replaced.push(at);
             }
@@ -247,8 +245,7 @@ impl Uses {
             s: activation.as_bytes().to_vec(),
             ..AttributeProto::default()
         }));
-        debug_assert!(attribute(&fused, "matrix").is_some());
-        Some(Layer { node: fused, replaced })
+        Some(Layer { node: fused, replaced, matrix: matrix.name.clone() })
     }
 }
 

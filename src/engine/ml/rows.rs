@@ -8,11 +8,7 @@ use tract_onnx::tract_core::internal::{
 use tract_onnx::tract_core::prelude::tract_ndarray::{ArrayD, IxDyn};
 
 use super::Rejected;
-
-/// The tensor's values, in order.
-pub(super) fn values<T: Datum>(tensor: &Tensor) -> TractResult<&[T]> {
-    tensor.try_as_plain_ram()?.as_slice::<T>()
-}
+pub(super) use crate::engine::kernel::values;
 
 /// The tensor's numbers as binary32, converted as C does.
 #[expect(clippy::cast_precision_loss, reason = "what the specification's float outputs imply")]

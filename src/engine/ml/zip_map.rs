@@ -7,12 +7,11 @@
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, type_proto,
-};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, type_proto};
 use tract_onnx::tract_core::internal::{Tensor, TractResult, bail};
 
 use super::{DOMAIN, Form, Kernel};
+use crate::engine::graph::attribute;
 
 /// Where [`replace_zip_maps`] left one: inside a subgraph, or before another node.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ pub(in crate::engine) fn replace_zip_maps(proto: &mut ModelProto) -> Vec<(String
         if !is_last {
             continue;
         }
-        let classes = classes(&node.attribute);
+        let classes = classes(node);
         let name = node.output[0].clone();
         declare_scores(graph, &name, classes.len());
         let node = &mut graph.node[at];
@@ -68,12 +67,13 @@ pub(in crate::engine) fn replace_zip_maps(proto: &mut ModelProto) -> Vec<(String
     labels
 }
 
-fn classes(attributes: &[AttributeProto]) -> Vec<String> {
-    let of = |name: &str| attributes.iter().find(|attribute| attribute.name == name);
-    if let Some(ints) = of("classlabels_int64s").filter(|attribute| !attribute.ints.is_empty()) {
-        return ints.ints.iter().map(ToString::to_string).collect();
+fn classes(node: &NodeProto) -> Vec<String> {
+    let ints = attribute(node, "classlabels_int64s").filter(|labels| !labels.ints.is_empty());
+    if let Some(labels) = ints {
+        return labels.ints.iter().map(ToString::to_string).collect();
     }
-    let strings = of("classlabels_strings").map(|a| a.strings.as_slice()).unwrap_or_default();
+    let strings = attribute(node, "classlabels_strings");
+    let strings = strings.map(|labels| labels.strings.as_slice()).unwrap_or_default();
     strings.iter().map(|label| String::from_utf8_lossy(label).into_owned()).collect()
 }
 

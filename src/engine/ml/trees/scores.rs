@@ -41,6 +41,10 @@ impl Aggregate {
         })
     }
 
+    fn is_sum(self) -> bool {
+        matches!(self, Self::Sum | Self::Average)
+    }
+
     fn add<T: Number>(self, score: &mut T, is_first: bool, value: T) {
         match self {
             Self::Sum | Self::Average => *score += value,
@@ -165,8 +169,8 @@ impl<T: Number> Scores<T> {
         match contributions {
             Contributions::OneTarget { target_of_tree, values } => {
                 let target = target_of_tree[tree] as usize;
-                let is_sum = matches!(aggregate, Aggregate::Sum | Aggregate::Average);
-                let is_first = !is_sum && !target_of_tree[..tree].contains(&target_of_tree[tree]);
+                let is_first =
+                    !aggregate.is_sum() && !target_of_tree[..tree].contains(&target_of_tree[tree]);
                 for (scores, &leaf) in scores.chunks_exact_mut(n).zip(leaves) {
                     aggregate.add(&mut scores[target], is_first, values[leaf as usize]);
                 }
@@ -203,8 +207,8 @@ impl<T: Number> Scores<T> {
         row: usize,
         leaves: &[u32],
     ) {
-        let is_sum = matches!(aggregate, Aggregate::Sum | Aggregate::Average);
-        if let (Contributions::OneTarget { target_of_tree, values }, true) = (contributions, is_sum)
+        if let Contributions::OneTarget { target_of_tree, values } = contributions
+            && aggregate.is_sum()
         {
             let scores = &mut self.values[row * self.n_targets..][..self.n_targets];
             if let [score] = scores {

@@ -136,17 +136,19 @@ impl<T: Number> Walk<T> {
         let mut groups = self.by_depth.chunks_exact(LANES);
         for group in &mut groups {
             let trees: [u32; LANES] = std::array::from_fn(|lane| group[lane]);
-            let mut at = trees.map(|tree| self.trees[tree as usize].root);
-            let first = self.trees[trees[0] as usize].shallow;
-            let last = self.trees[trees[LANES - 1] as usize].deep;
-            let shallow =
-                trees.iter().map(|&tree| self.trees[tree as usize].shallow).min().unwrap_or(first);
+            let places = trees.map(|tree| self.trees[tree as usize]);
+            let mut at = places.map(|tree| tree.root);
+            let shallow = places.iter().fold(u32::MAX, |least, tree| least.min(tree.shallow));
+            // They are sorted by depth.
+            let deep = places[LANES - 1].deep;
+            // The steps stand here and in `leaves_of_tree`: one loop for both, with a row for each
+            // lane, keeps eight pointers instead of one and took a tenth longer here.
             for _ in 0..shallow {
                 for at in &mut at {
                     *at = step(&self.nodes, row, *at).0;
                 }
             }
-            for _ in shallow..last {
+            for _ in shallow..deep {
                 let mut moved = 0;
                 for at in &mut at {
                     let (next, offset) = step(&self.nodes, row, *at);
