@@ -11,32 +11,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
+from served import Arrays, datatype
+
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = ROOT / "target" / "conformance" / "operators.json"
 ML = "ai.onnx.ml"
-
-DATATYPES = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "BYTES": np.object_,
-}
 
 
 @dataclass
@@ -47,16 +31,10 @@ class NodeTest:
     operator: str
     domain: str
     model: onnx.ModelProto
-    inputs: dict[str, np.ndarray]
-    outputs: dict[str, np.ndarray]
+    inputs: Arrays
+    outputs: Arrays
     rtol: float
     atol: float
-
-
-def datatype(array: np.ndarray) -> str | None:
-    if array.dtype.kind in "OSU":
-        return "BYTES"
-    return next((name for name, kind in DATATYPES.items() if array.dtype == kind), None)
 
 
 def as_array(value: object) -> np.ndarray | None:
@@ -69,29 +47,27 @@ def as_array(value: object) -> np.ndarray | None:
     return None
 
 
-def node_tests() -> tuple[list[NodeTest], dict[str, str]]:
-    """All tests that tensors can carry, and the names of the others with the reason."""
-    tests: list[NodeTest] = []
-    others: dict[str, str] = {}
+def node_tests() -> list[NodeTest]:
+    """All tests whose inputs and outputs are tensors that the protocol carries."""
+    tests = []
     for found in collect_testcases(None):
         graph = found.model.graph
         inputs, outputs = found.data_sets[0]
         arrays_in = [as_array(value) for value in inputs]
         arrays_out = [as_array(value) for value in outputs]
+        if any(array is None for array in arrays_in + arrays_out):
+            continue
+        first = graph.node[0]
+        operator = first.op_type
         # An expanded function's name says what it was expanded from.
-        nodes = [node for node in graph.node]
-        operator = nodes[0].op_type
         if found.name.endswith("_expanded") or "_expanded_" in found.name:
             operator = f"{found.name.removeprefix('test_').split('_')[0]} (expanded)"
-        if any(a is None for a in arrays_in + arrays_out):
-            others[found.name] = "an input or output is no tensor of a served datatype"
-            continue
         names = [value.name for value in graph.input]
         tests.append(
             NodeTest(
                 found.name,
                 operator,
-                nodes[0].domain,
+                first.domain,
                 found.model,
                 dict(zip(names, arrays_in, strict=False)),
                 dict(zip([o.name for o in graph.output], arrays_out, strict=True)),
@@ -99,7 +75,7 @@ def node_tests() -> tuple[list[NodeTest], dict[str, str]]:
                 found.atol,
             )
         )
-    return tests, others
+    return tests
 
 
 def render(found: dict[str, dict], target: Path) -> None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
-import tritonclient.http as triton
-from conftest import LIMIT, Gateway, start, stop
+from conftest import LIMIT
 from tritonclient.utils import InferenceServerException
 
-from backend import FOUND, ML, NodeTest, datatype, node_tests
+from backend import FOUND, ML, NodeTest, node_tests
+from served import Served, datatype
 
-TESTS, OTHERS = node_tests()
+TESTS = node_tests()
 
 #: Answers of the default domain that differ from the expected ones, and why.
 WRONG: dict[str, str] = {
@@ -43,47 +42,19 @@ WRONG: dict[str, str] = {
 ROUNDING = {"FP32": 2e-6, "FP16": 2e-3, "BF16": 1e-2}
 
 
-class Served:
-    """All node tests, served by one gateway."""
-
-    def __init__(self, folder: Path) -> None:
-        for test in TESTS:
-            path = folder / "models" / test.name / "1" / "model.onnx"
-            path.parent.mkdir(parents=True)
-            path.write_bytes(test.model.SerializeToString())
-        self.gateway: Gateway = start(folder)
-        self.client = triton.InferenceServerClient(
-            self.gateway.http, connection_timeout=LIMIT, network_timeout=LIMIT
-        )
-        index = requests.post(f"{self.gateway.url}/v2/repository/index", json={}, timeout=LIMIT)
-        self.refusals = {
-            entry["name"]: entry.get("reason", "")
-            for entry in index.json()
-            if entry["state"] != "READY"
-        }
-
-    def ask(self, test: NodeTest) -> dict[str, np.ndarray]:
-        inputs = []
-        for name, array in test.inputs.items():
-            tensor = triton.InferInput(name, array.shape, datatype(array))
-            tensor.set_data_from_numpy(array.astype(np.object_) if array.dtype.kind in "SU" else array)
-            inputs.append(tensor)
-        answer = self.client.infer(test.name, inputs)
-        return {name: answer.as_numpy(name) for name in test.outputs}
-
-    def result(self, test: NodeTest) -> tuple[str, str]:
-        """`passed`, `refused` or `wrong`, and why."""
-        if test.name in self.refusals:
-            return "refused", self.refusals[test.name]
-        try:
-            answers = self.ask(test)
-        except InferenceServerException as error:
-            return "wrong", f"{error.status()}: {error.message()}"
-        for name, expected in test.outputs.items():
-            difference = compare(answers[name], expected, test)
-            if difference:
-                return "wrong", f"{name}: {difference}"
-        return "passed", ""
+def judge(served: Served, test: NodeTest) -> tuple[str, str]:
+    """`passed`, `refused` or `wrong`, and why."""
+    if test.name in served.refusals:
+        return "refused", served.refusals[test.name]
+    try:
+        answers = served.ask(test.name, test.inputs, test.outputs)
+    except InferenceServerException as error:
+        return "wrong", f"{error.status()}: {error.message()}"
+    for name, expected in test.outputs.items():
+        difference = compare(answers[name], expected, test)
+        if difference:
+            return "wrong", f"{name}: {difference}"
+    return "passed", ""
 
 
 def compare(got: np.ndarray, expected: np.ndarray, test: NodeTest) -> str:
@@ -110,14 +81,15 @@ def compare(got: np.ndarray, expected: np.ndarray, test: NodeTest) -> str:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    running = Served(tmp_path_factory.mktemp("backend"))
+    models = {test.name: test.model.SerializeToString() for test in TESTS}
+    running = Served(tmp_path_factory.mktemp("backend"), models)
     yield running
-    stop(running.gateway)
+    running.stop()
 
 
 @pytest.fixture(scope="module")
 def results(served: Served) -> dict[str, tuple[str, str]]:
-    results = {test.name: served.result(test) for test in TESTS}
+    results = {test.name: judge(served, test) for test in TESTS}
     found = {
         test.name: {
             "operator": test.operator,

@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-import requests
-import tritonclient.http as triton
-from conftest import LIMIT, ROOT, Gateway, start, stop
+from conftest import ROOT
 
 from exports import boosting, classifiers, nodes, pipelines, regressors  # noqa: F401
 from exports.case import CASES, Case
+from served import Served, run_onnxruntime
 
 #: Cases that are refused, with the words of the refusal. One that works is a failure too.
 REFUSED: dict[str, str] = {}
@@ -28,41 +25,15 @@ REPORT = ROOT / "target" / "conformance" / "exports.md"
 
 
 class Exports:
-    """All cases, served."""
+    """All cases, served, and what became of them."""
 
     def __init__(self, folder: Path) -> None:
-        self.cases: dict[str, Case] = {}
         self.report: dict[str, str] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for name, registered in CASES.items():
-                self.cases[name] = registered.build()
-        for name, case in self.cases.items():
-            path = folder / "models" / name / "1" / "model.onnx"
-            path.parent.mkdir(parents=True)
-            path.write_bytes(case.model.SerializeToString())
-        self.gateway: Gateway = start(folder)
-        self.client = triton.InferenceServerClient(
-            self.gateway.http, connection_timeout=LIMIT, network_timeout=LIMIT
-        )
-        index = requests.post(f"{self.gateway.url}/v2/repository/index", json={}, timeout=LIMIT)
-        self.refusals = {
-            entry["name"]: entry.get("reason", "")
-            for entry in index.json()
-            if entry["state"] != "READY"
-        }
-
-    def ask(self, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        asked = []
-        for key, array in inputs.items():
-            tensor = triton.InferInput(
-                key, array.shape, triton_datatype(array)
-            )
-            tensor.set_data_from_numpy(array)
-            asked.append(tensor)
-        outputs = [output.name for output in self.cases[name].model.graph.output]
-        answer = self.client.infer(name, asked)
-        return {output: answer.as_numpy(output) for output in outputs}
+            self.cases: dict[str, Case] = {name: build() for name, build in CASES.items()}
+        self.models = {name: case.model.SerializeToString() for name, case in self.cases.items()}
+        self.served = Served(folder, self.models)
 
     def write_report(self) -> None:
         REPORT.parent.mkdir(parents=True, exist_ok=True)
@@ -77,16 +48,12 @@ class Exports:
         REPORT.write_text("\n".join(lines) + "\n")
 
 
-def triton_datatype(array: np.ndarray) -> str:
-    return {"f4": "FP32", "f8": "FP64", "i8": "INT64", "i4": "INT32", "O": "BYTES"}[array.dtype.str[1:]]
-
-
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
-    served = Exports(tmp_path_factory.mktemp("exports"))
-    yield served
-    stop(served.gateway)
-    served.write_report()
+    running = Exports(tmp_path_factory.mktemp("exports"))
+    yield running
+    running.served.stop()
+    running.write_report()
 
 
 def flatten(output: object) -> np.ndarray:
@@ -94,15 +61,6 @@ def flatten(output: object) -> np.ndarray:
     if isinstance(output, list):
         return np.array([list(row.values()) for row in output], dtype=np.float32)
     return np.asarray(output)
-
-
-def run_onnxruntime(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, map(flatten, session.run(None, inputs)), strict=True))
 
 
 def texts(array: np.ndarray) -> np.ndarray:
@@ -140,19 +98,21 @@ def assert_as_library(got: np.ndarray, expected: np.ndarray, case: Case, what: s
 
 @pytest.mark.parametrize("name", CASES)
 def test_export(exports: Exports, name: str) -> None:
+    refusals = exports.served.refusals
     if name in REFUSED:
-        assert REFUSED[name] in exports.refusals.get(name, "is served")
-        exports.report[name] = f"refused: {exports.refusals[name]}"
+        assert REFUSED[name] in refusals.get(name, "is served")
+        exports.report[name] = f"refused: {refusals[name]}"
         return
     exports.report[name] = "differs"
-    assert name not in exports.refusals, exports.refusals[name]
+    assert name not in refusals, refusals[name]
     case = exports.cases[name]
     for n_rows in (1, 7, 300):
         inputs = {key: array[:n_rows] for key, array in case.inputs.items()}
-        got = exports.ask(name, inputs)
-        for output, expected in run_onnxruntime(case.model, inputs).items():
+        expected_outputs = run_onnxruntime(exports.models[name], inputs)
+        got = exports.served.ask(name, inputs, expected_outputs)
+        for output, expected in expected_outputs.items():
             what = f"{output} of {n_rows} rows, ONNX Runtime's"
-            assert_equal(got[output], expected, case.rounding, what)
+            assert_equal(got[output], flatten(expected), case.rounding, what)
     for output, expected in case.expected.items():
         assert_as_library(got[output], expected, case, f"{output}, the library's")
     exports.report[name] = "equal"
@@ -164,6 +124,6 @@ def test_there_are_enough() -> None:
 
 def test_maps_name_their_classes(exports: Exports) -> None:
     """The columns of what was a ZipMap are named in the model's metadata."""
-    outputs = exports.client.get_model_metadata("logistic_zipmap_strings")["outputs"]
+    outputs = exports.served.client.get_model_metadata("logistic_zipmap_strings")["outputs"]
     assert outputs[1]["shape"] == [-1, 3]
     assert outputs[1]["parameters"] == {"labels": ["setosa", "versicolor", "virginica"]}

