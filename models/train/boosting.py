@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import artifacts
+import loan
 import numpy as np
 from artifacts import Feeds, constant, rounded
-from onnx import TensorProto, helper
+from loan import CATEGORICAL, NUMERIC
+from onnx import helper
 from sklearn.ensemble import GradientBoostingClassifier
 
-NUMERIC = ("car_value", "debt_to_income_ratio", "loan_length", "driver_tenure")
-CATEGORICAL = ("salary_range", "repaid_loan_on_prev_car", "size_of_downpayment")
 SEED = 13
 
 
@@ -43,27 +42,10 @@ def save(path: Path, model: GradientBoostingClassifier, known: dict[str, list[st
         helper.make_node(
             "TreeEnsembleRegressor", ["features"], ["score"], "trees",
             domain="ai.onnx.ml", n_targets=1, **trees(model)),
-        helper.make_node("Sigmoid", ["score"], ["probability"], "sigmoid"),
-        helper.make_node("Greater", ["score", "zero"], ["is_repaid"], "decide"),
-        helper.make_node("Cast", ["is_repaid"], ["label"], "label", to=TensorProto.INT64),
     ]
-    numeric = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 1]) for n in NUMERIC]
-    text = [helper.make_tensor_value_info(n, TensorProto.STRING, ["N", 1]) for n in CATEGORICAL]
-    graph = helper.make_graph(
-        nodes,
-        "car_loan",
-        numeric + text,
-        [
-            helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 1]),
-            helper.make_tensor_value_info("label", TensorProto.INT64, ["N", 1]),
-        ],
-        [
-            constant("axes", np.array([1], np.int64)),
-            constant("zero", np.zeros(1, np.float32)),
-        ],
-    )
     description = "Whether a car loan is repaid: gradient boosting over numbers and categories."
-    artifacts.save(path, graph, description, {"": 17, "ai.onnx.ml": 3})
+    constants = [constant("axes", np.array([1], np.int64))]
+    loan.save(path, nodes, constants, description, {"": 17, "ai.onnx.ml": 3})
 
 
 def trees(model: GradientBoostingClassifier) -> dict[str, list]:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import artifacts
 import boosting
+import loan
 import network
 import numpy as np
 from artifacts import Feeds, constant, rounded
-from boosting import CATEGORICAL, NUMERIC
-from onnx import TensorProto, helper
+from loan import CATEGORICAL, NUMERIC
+from onnx import helper
 from sklearn.metrics import roc_auc_score
 
 SEED = 11
@@ -180,22 +181,6 @@ def save(
     nodes += [
         helper.make_node("Relu", [total], ["hidden"], "relu"),
         helper.make_node("Gemm", ["hidden", "w2", "b2"], ["score"], "layer2"),
-        helper.make_node("Sigmoid", ["score"], ["probability"], "sigmoid"),
-        helper.make_node("Greater", ["score", "zero"], ["is_repaid"], "decide"),
-        helper.make_node("Cast", ["is_repaid"], ["label"], "label", to=TensorProto.INT64),
     ]
-    constants.append(constant("zero", np.zeros(1, np.float32)))
-    numeric = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 1]) for n in NUMERIC]
-    text = [helper.make_tensor_value_info(n, TensorProto.STRING, ["N", 1]) for n in CATEGORICAL]
-    graph = helper.make_graph(
-        nodes,
-        "car_loan",
-        numeric + text,
-        [
-            helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 1]),
-            helper.make_tensor_value_info("label", TensorProto.INT64, ["N", 1]),
-        ],
-        constants,
-    )
     description = "Whether a car loan is repaid: a perceptron over numbers and categories."
-    artifacts.save(path, graph, description, {"": 17, "ai.onnx.ml": 1})
+    loan.save(path, nodes, constants, description, {"": 17, "ai.onnx.ml": 1})
