@@ -15,6 +15,7 @@
 //!   tract otherwise takes a process-wide lock at every matrix product to find out;
 //! - operators that the engine lacks are all named at once, before anything is compiled.
 
+mod arg_max;
 mod bfloat16;
 mod convert;
 mod dense;
@@ -27,6 +28,7 @@ mod onnx;
 mod operators;
 mod plan;
 mod recurrent;
+mod steps;
 mod warmup;
 
 #[cfg(target_endian = "big")]

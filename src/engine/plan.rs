@@ -11,6 +11,7 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan};
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
+use super::steps::Steps;
 use super::{LoadError, OnnxModel, RunError, catching, convert, kernel, reason};
 use crate::tensor::{NamedShapes, Shape, Signature, Tensor, TensorSpec};
 
@@ -220,12 +221,14 @@ enum Sizes<'a> {
 
 /// One compiled graph.
 ///
-/// Each run makes a state of its own and drops it on the same thread. tract 0.23's matrix product
-/// keeps scratch memory in a thread-local table by state, and clears an entry only on the thread
-/// that drops the state: states that are pooled wander between threads and leave entries behind
-/// on each, for ever (3.5 KB a swap were measured).
+/// Where tract's runner is needed, each run makes a state of its own and drops it on the same
+/// thread. tract 0.23's matrix product keeps scratch memory in a thread-local table by state, and
+/// clears an entry only on the thread that drops the state: states that are pooled wander between
+/// threads and leave entries behind on each, for ever (3.5 KB a swap were measured).
 struct Runnable {
     plan: Arc<TypedSimplePlan>,
+    /// Nothing where the graph needs tract's runner.
+    steps: Option<Steps>,
 }
 
 impl Runnable {
@@ -238,7 +241,8 @@ impl Runnable {
         let plan = plan
             .map_err(LoadError::Compile)?
             .map_err(|error| LoadError::Compile(reason(&error)))?;
-        Ok(Self { plan })
+        let steps = Steps::lay_out(plan.model(), plan.order_without_consts());
+        Ok(Self { plan, steps })
     }
 
     fn run(&self, signature: &Signature, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
@@ -246,12 +250,14 @@ impl Runnable {
         for (tensor, spec) in inputs.iter().zip(&signature.inputs) {
             values.push(convert::to_engine(tensor, spec)?.into());
         }
+        let outputs = catching(|| match &self.steps {
+            Some(steps) => steps.run(self.plan.model(), values),
+            None => self.plan.run(values),
+        });
         let outputs =
-            catching(|| self.plan.run(values)).map_err(RunError::Panic)?.map_err(|error| {
-                match kernel::rejection(&error) {
-                    Some(rejection) => RunError::Rejected(rejection),
-                    None => RunError::Engine(reason(&error)),
-                }
+            outputs.map_err(RunError::Panic)?.map_err(|error| match kernel::rejection(&error) {
+                Some(rejection) => RunError::Rejected(rejection),
+                None => RunError::Engine(reason(&error)),
             })?;
         if outputs.len() != signature.outputs.len() {
             let (n, m) = (outputs.len(), signature.outputs.len());

@@ -64,7 +64,8 @@ impl Activation {
     fn apply(self, values: &mut [f32]) {
         match self {
             Self::None => {}
-            Self::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
+            // What is not a number stays so, as in ONNX Runtime: `max` would make it 0.
+            Self::Relu => values.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
             Self::Tanh => values.iter_mut().for_each(|x| *x = x.tanh()),
             Self::Sigmoid => values.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
         }
@@ -255,5 +256,19 @@ fn tensor(name: &str, tensor: &TensorProto) -> AttributeProto {
         r#type: AttributeType::Tensor as i32,
         t: Some(tensor.clone()),
         ..AttributeProto::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Activation;
+
+    /// As ONNX Runtime 1.32 answers.
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        let mut values = [f32::NAN, -1.0, 1.0, f32::NEG_INFINITY];
+        Activation::Relu.apply(&mut values);
+        assert!(values[0].is_nan());
+        assert_eq!(values[1..], [0.0, 1.0, 0.0]);
     }
 }
