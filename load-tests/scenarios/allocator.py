@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, features in ALLOCATORS.items():
         target_dir = arguments.target_dir / f"alloc-{name}"
         if not arguments.no_build:
-            harness.cargo_build(target_dir, *features)
+            harness.cargo_build("release", target_dir, *features)
         programs[name] = harness.existing(target_dir / "release" / "tidegate")
 
     with harness.scratch_folder() as folder, contextlib.ExitStack() as stack:

@@ -44,8 +44,9 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
                         help=f"serve the whole repository, not the {MODEL} model alone")
     parser.add_argument("--target-dir", type=absolute, default=ROOT / "target", metavar="DIR",
                         help="where cargo builds (default: target)")
-    parser.add_argument("--no-build", action="store_true",
-                        help="use the release binaries that are there")
+    parser.add_argument("--profile", default="release",
+                        help="cargo's profile to build with; 'quick' is quicker to build, and slower")
+    parser.add_argument("--no-build", action="store_true", help="use the binaries that are there")
 
 
 def run_scenario(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -64,28 +65,28 @@ def run_scenario(run: Callable[[argparse.Namespace], int], arguments: argparse.N
 # Building
 
 
-def cargo_build(target_dir: Path, *options: str) -> None:
-    command = ["cargo", "build", "--release", "--target-dir", str(target_dir), *options]
+def cargo_build(profile: str, target_dir: Path, *options: str) -> None:
+    command = ["cargo", "build", "--profile", profile, "--target-dir", str(target_dir), *options]
     print("+", *command, flush=True)
     if subprocess.run(command, cwd=ROOT).returncode != 0:
         raise ScenarioError("the build failed")
 
 
 def build_gateway(arguments: argparse.Namespace) -> Path:
-    """The gateway's release binary."""
+    """The gateway's binary."""
     if not arguments.no_build:
-        cargo_build(arguments.target_dir)
+        cargo_build(arguments.profile, arguments.target_dir)
     return binary(arguments, "tidegate")
 
 
 def build_load_tests(arguments: argparse.Namespace) -> None:
     """A build apart from the gateway's: together cargo would join the features of shared crates."""
     if not arguments.no_build:
-        cargo_build(arguments.target_dir, "--package", "load-tests")
+        cargo_build(arguments.profile, arguments.target_dir, "--package", "load-tests")
 
 
 def binary(arguments: argparse.Namespace, name: str) -> Path:
-    return existing(arguments.target_dir / "release" / name)
+    return existing(arguments.target_dir / arguments.profile / name)
 
 
 def existing(file: Path) -> Path:

@@ -1,7 +1,7 @@
 //! The composition root: builds everything, spawns it, reloads it, shuts it down. The only module
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
-//! Threads: `io-*` (the data plane's runtime), `compute-*` (the pool), `admin` (its runtime, the
+//! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
 //! configuration and signals), `registry` (the writer), `reaper`, `log`.
 
 mod reload;
@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -83,7 +82,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         .map_err(start_error)?;
     let (registry, registry_threads) =
         Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
-    let data_runtime = threads::data_runtime(n_threads.io).map_err(start_error)?;
+    let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let admin_runtime = threads::admin_runtime().map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -94,10 +93,12 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         drain: drains,
     };
     let data = {
-        let _entered = data_runtime.enter();
+        let runtimes = shards.handles();
+        // The first shard accepts for all.
+        let _entered = runtimes[0].enter();
         let listener = tokio::net::TcpListener::from_std(http).map_err(start_error)?;
-        let (accepting, plane) = server::data_plane(&parts, listener);
-        spawn(&data_runtime, accepting);
+        let (accepting, plane) = server::data_plane(&parts, listener, runtimes);
+        drop(runtimes[0].spawn(accepting));
         plane
     };
     tracing::info!(
@@ -127,7 +128,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     }))?;
     drop(registry);
     pool.close();
-    data_runtime.shutdown_timeout(JOIN_AT_MOST);
+    shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
     threads::join(registry_threads.0.into_iter().chain(compute), JOIN_AT_MOST);
     tracing::info!("ended");
@@ -257,11 +258,6 @@ fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, AppErro
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {
     listener.local_addr().map_err(start_error)
-}
-
-/// The one way to start a task outside a connection.
-fn spawn(runtime: &Runtime, task: impl Future<Output = ()> + Send + 'static) {
-    drop(runtime.spawn(task));
 }
 
 fn start_error(error: std::io::Error) -> AppError {

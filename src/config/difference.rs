@@ -6,9 +6,10 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 6] = [
+const NEEDS_RESTART: [&str; 7] = [
     "server.http",
     "server.admin",
+    "server.shards",
     "server.io_threads",
     "server.compute_threads",
     "log.format",

@@ -64,7 +64,9 @@ pub struct Server {
     pub http: SocketAddr,
     /// The admin plane's address.
     pub admin: SocketAddr,
-    /// Threads of the data plane's runtime.
+    /// Runtimes that share out the data plane's connections.
+    pub shards: ThreadCount,
+    /// Threads of all of them.
     pub io_threads: ThreadCount,
     /// Threads of the compute pool.
     pub compute_threads: ThreadCount,
@@ -229,6 +231,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let server = Server {
         http: address("server.http", &server.http, report),
         admin: address("server.admin", &server.admin, report),
+        shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
     };

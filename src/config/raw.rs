@@ -30,6 +30,7 @@ pub(super) struct RawConfig {
 pub(super) struct RawServer {
     pub(super) http: String,
     pub(super) admin: String,
+    pub(super) shards: RawThreads,
     pub(super) io_threads: RawThreads,
     pub(super) compute_threads: RawThreads,
 }
@@ -39,6 +40,7 @@ impl Default for RawServer {
         Self {
             http: "127.0.0.1:8000".to_owned(),
             admin: "127.0.0.1:8002".to_owned(),
+            shards: RawThreads::default(),
             io_threads: RawThreads::default(),
             compute_threads: RawThreads::default(),
         }

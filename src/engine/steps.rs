@@ -12,7 +12,9 @@
 use smallvec::SmallVec;
 use tract_onnx::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::{SymbolValues, TDim, TValue, TVec, TractError, TypedModel};
-use tract_onnx::tract_core::internal::{EvalContext, Symbol, TractResult, bail, ensure};
+use tract_onnx::tract_core::internal::{
+    AxisOp, DimLike, EvalContext, IntoTensor, Symbol, TractResult, bail, ensure,
+};
 use tract_onnx::tract_core::model::OutletId;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::plan::SessionId;
@@ -29,6 +31,10 @@ pub(super) struct Steps {
 
 struct Step {
     node: usize,
+    /// Where the node only puts other sizes in the place of some: the first of them, how many, and
+    /// the others. tract computes the whole shape with symbols each time, which costs as much as a
+    /// small layer.
+    reshape: Option<(usize, usize, Vec<usize>)>,
     inputs: Vec<Place>,
     /// Its outputs' places are this one and those after it.
     first_output: usize,
@@ -84,7 +90,8 @@ impl Steps {
         let is_input = |id: usize| model.inputs.iter().any(|input| input.node == id);
         let steps = order.iter().filter(|&&id| !is_input(id)).map(|&node| {
             let inputs = places(&model.node(node).inputs)?;
-            Some(Step { node, inputs, first_output: firsts[node]? })
+            let reshape = model.node(node).op_as::<AxisOp>().and_then(reshape);
+            Some(Step { node, reshape, inputs, first_output: firsts[node]? })
         });
         let steps = steps.collect::<Option<Vec<_>>>()?;
         let inputs = model.inputs.iter().map(|input| firsts[input.node]);
@@ -126,6 +133,11 @@ impl Steps {
             for step in &self.steps {
                 let node = model.node(step.node);
                 context.node_id = step.node;
+                if let ([place], Some(reshape)) = (&step.inputs[..], &step.reshape) {
+                    let value = reshaped(take(place, &mut values)?, reshape)?;
+                    values[step.first_output] = Some(value);
+                    continue;
+                }
                 let inputs = step.inputs.iter().map(|place| take(place, &mut values));
                 let outputs = node.op().eval(&context, inputs.collect::<TractResult<_>>()?);
                 let outputs = outputs
@@ -164,6 +176,31 @@ impl Steps {
         }
         Ok(symbols)
     }
+}
+
+/// What a change of axes puts in the place of what, where it moves no data and all is known.
+fn reshape(op: &AxisOp) -> Option<(usize, usize, Vec<usize>)> {
+    match op {
+        AxisOp::Add(axis) => Some((*axis, 0, vec![1])),
+        AxisOp::Rm(axis) => Some((*axis, 1, Vec::new())),
+        AxisOp::Reshape(axis, from, to) => {
+            let to = to.iter().map(|dim| dim.to_usize().ok()).collect::<Option<Vec<_>>>()?;
+            let is_known = from.iter().all(|dim| dim.to_usize().is_ok());
+            is_known.then_some((*axis, from.len(), to))
+        }
+        AxisOp::Move(..) => None,
+    }
+}
+
+fn reshaped(value: TValue, reshape: &(usize, usize, Vec<usize>)) -> TractResult<TValue> {
+    let (axis, n_axes, to) = reshape;
+    let mut shape: TVec<usize> = value.shape().into();
+    ensure!(axis + n_axes <= shape.len(), "{shape:?} has no axis {axis}");
+    shape.drain(*axis..axis + n_axes);
+    shape.insert_many(*axis, to.iter().copied());
+    let mut tensor = value.into_tensor();
+    tensor.set_shape(&shape)?;
+    Ok(tensor.into())
 }
 
 /// An input's sizes, where each is a number or a symbol by itself.

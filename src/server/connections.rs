@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::service::Service as HyperService;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower::Service;
 
@@ -33,10 +35,21 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Streams of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 256;
 
+/// A runtime that serves a share of a plane's connections.
+#[derive(Debug)]
+struct Shard {
+    runtime: Handle,
+    open: AtomicUsize,
+}
+
 /// What all connections of one plane share.
 #[derive(Debug)]
 pub(super) struct Connections {
     open: AtomicUsize,
+    /// One or more.
+    shards: Vec<Shard>,
+    /// Whose turn it is to serve a stream.
+    turn: AtomicUsize,
     registry: Registry,
     gauge: Gauge,
     accepted: Counter,
@@ -50,10 +63,15 @@ impl Connections {
         plane: &'static str,
         registry: Registry,
         drain: watch::Receiver<bool>,
+        runtimes: &[Handle],
     ) -> Arc<Self> {
         let plane = [("plane", plane)];
+        let shard =
+            |runtime: &Handle| Shard { runtime: runtime.clone(), open: AtomicUsize::new(0) };
         Arc::new(Self {
             open: AtomicUsize::new(0),
+            shards: runtimes.iter().map(shard).collect(),
+            turn: AtomicUsize::new(0),
             registry,
             gauge: telemetry.gauge(names::CONNECTIONS, &plane),
             accepted: telemetry.counter(names::CONNECTIONS_ACCEPTED, &plane),
@@ -113,12 +131,34 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %remote, "cannot set nodelay");
         }
-        let open = Open(Arc::clone(self));
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "connections are counted, and awaited by drain"
-        )]
-        tokio::task::spawn(async move { serve(&open, stream, service).await });
+        let open = self.open_on_quietest();
+        let shard = &self.shards[open.shard];
+        // Connections are counted, and awaited by drain.
+        if self.shards.len() == 1 {
+            shard.runtime.spawn(async move { serve(&open, stream, service).await });
+            return;
+        }
+        // The accepting runtime lets go of the socket, so that the shard's own watches it.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, %remote, "cannot hand a connection over"),
+        };
+        shard.runtime.spawn(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve(&open, stream, service).await,
+                Err(error) => tracing::warn!(%error, %remote, "cannot take a connection over"),
+            }
+        });
+    }
+
+    /// A place on the shard with the fewest connections. Sharing out by hand rather than by
+    /// `SO_REUSEPORT` keeps few long-lived connections, as of HTTP/2, from meeting on one shard.
+    fn open_on_quietest(self: &Arc<Self>) -> Open {
+        let quietest = self.shards.iter().enumerate();
+        let quietest = quietest.min_by_key(|(_, shard)| shard.open.load(Ordering::Relaxed));
+        let shard = quietest.map_or(0, |(shard, _)| shard);
+        self.shards[shard].open.fetch_add(1, Ordering::Relaxed);
+        Open { connections: Arc::clone(self), shard }
     }
 }
 
@@ -132,13 +172,35 @@ fn is_connections_own(error: &io::Error) -> bool {
     )
 }
 
+/// Serves the streams of an HTTP/2 connection on all shards in turn: one connection, as of a proxy or
+/// a gRPC client, may carry the load of a whole machine.
+#[derive(Debug, Clone)]
+struct Streams {
+    connections: Arc<Connections>,
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let Connections { shards, turn, .. } = &*self.connections;
+        let shard = turn.fetch_add(1, Ordering::Relaxed) % shards.len();
+        drop(shards[shard].runtime.spawn(stream));
+    }
+}
+
 /// An open connection's place among them.
-struct Open(Arc<Connections>);
+struct Open {
+    connections: Arc<Connections>,
+    shard: usize,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.gauge.decrement(1.0);
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.connections.gauge.decrement(1.0);
+        self.connections.shards[self.shard].open.fetch_sub(1, Ordering::Relaxed);
+        self.connections.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -150,10 +212,10 @@ where
         + 'static,
     S::Future: Send,
 {
-    let Connections { registry, drain, .. } = &*open.0;
+    let Connections { registry, drain, .. } = &*open.connections;
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Observed { stream, activity: Arc::clone(&activity) });
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(Streams { connections: Arc::clone(&open.connections) });
     // hyper's own head timeout also ends idle connections, and makes a timer for each request:
     // the clock below does both with one timer a connection.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tower::{Service, ServiceBuilder};
 
@@ -124,10 +125,12 @@ impl Plane {
     }
 }
 
-/// The data plane on `listener`: its accept loop, to be spawned, and a handle.
+/// The data plane on `listener`: its accept loop, to be spawned, and a handle. Connections are
+/// shared out among `runtimes`.
 pub fn data_plane(
     parts: &Parts,
     listener: TcpListener,
+    runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
     let Parts { registry, telemetry, health, drain } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
@@ -142,11 +145,12 @@ pub fn data_plane(
             async move { Ok(handle(&plane, call).await) }
         },
     );
-    let connections = Connections::new(&telemetry, "data", registry, drain);
+    let connections = Connections::new(&telemetry, "data", registry, drain, runtimes);
     (Arc::clone(&connections).accept(listener, service), Plane { connections })
 }
 
-/// The admin plane on `listener`: its accept loop, to be spawned, and a handle.
+/// The admin plane on `listener`: its accept loop, to be spawned, and a handle. Its connections
+/// stay on the runtime that this is called on.
 pub fn admin_plane(
     parts: &Parts,
     listener: TcpListener,
@@ -167,7 +171,8 @@ pub fn admin_plane(
         let plane = Arc::clone(&plane);
         async move { Ok(admin::handle(&plane, call).await) }
     });
-    let connections = Connections::new(&telemetry, "admin", registry, drain);
+    let runtime = [Handle::current()];
+    let connections = Connections::new(&telemetry, "admin", registry, drain, &runtime);
     (Arc::clone(&connections).accept(listener, service), Plane { connections })
 }
 

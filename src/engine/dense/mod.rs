@@ -1,12 +1,13 @@
 //! A layer in one step: the product with a constant matrix, the bias and the activation.
 //!
-//! Exporters write a perceptron's layer as three nodes (`MatMul`, `Add`, `Relu`), and the engine
-//! runs each for itself: for small models most of the time is spent between them. [`fuse`] puts
-//! one node of our own in their place, whose product ([`product`]) is written for few rows and
-//! narrow layers, and gives a row the same bits whatever rows stand beside it.
+//! Exporters write a perceptron's layer as three nodes (`MatMul`, `Add`, `Relu`) or two (`Gemm`,
+//! `Relu`), and the engine runs each for itself: for small models most of the time is spent between
+//! them. [`fuse`] puts one node of our own in their place, whose product ([`product`]) is written
+//! for few rows and narrow layers, and gives a row the same bits whatever rows stand beside it.
 //!
 //! Only what surely means the same is fused: binary32, a constant matrix of two axes, a constant
-//! bias of one value a column, a matrix and results that nothing else reads.
+//! bias of one value a column, a matrix and results that nothing else reads; of `Gemm` what neither
+//! scales nor transposes the rows.
 
 mod product;
 
@@ -21,7 +22,7 @@ use tract_onnx::tract_core::internal::{
 };
 
 use self::product::Matrix;
-use super::graph::subgraphs;
+use super::graph::{attribute, subgraphs};
 use super::kernel::{Builder, Form, Kernel, Rejected, build, expect_type, only, values};
 
 /// The domain of nodes that only this crate makes.
@@ -79,6 +80,8 @@ impl Kernel for Dense {
 
     fn parse(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let matrix = context.load_tensor(node.get_attr("matrix")?)?;
+        let is_transposed = node.get_attr_opt("transposed")?.unwrap_or(false);
+        let matrix = if is_transposed { matrix.permute_axes(&[1, 0])? } else { matrix };
         let (rows, columns) = match *matrix.shape() {
             [rows, columns] => (rows, columns),
             _ => bail!("the matrix has {} axes", matrix.rank()),
@@ -198,27 +201,44 @@ impl<'a> Uses<'a> {
     /// The layer that begins at a node.
     fn layer(&self, graph: &GraphProto, at: usize) -> Option<Layer> {
         let node = &graph.node[at];
-        if !node.domain.is_empty() || node.op_type != "MatMul" {
+        let has_product = matches!(node.op_type.as_str(), "MatMul" | "Gemm");
+        if !node.domain.is_empty() || !has_product {
             return None;
         }
-        let [input, matrix] = &node.input[..] else { return None };
+        let (input, matrix, own_bias) = match &node.input[..] {
+            [input, matrix] => (input, matrix, None),
+            [input, matrix, bias] => (input, matrix, Some(bias).filter(|bias| !bias.is_empty())),
+            _ => return None,
+        };
         // A matrix that several nodes share would be packed, and kept, once for each of them.
         self.reader.get(matrix.as_str()).copied().flatten()?;
         let matrix =
             *self.constants.get(matrix.as_str()).filter(|matrix| matrix.dims.len() == 2)?;
-        let columns = matrix.dims[1];
+        let is_transposed = node.op_type == "Gemm" && flag(node, "transB");
+        let columns = matrix.dims[usize::from(!is_transposed)];
+        let bias_of = |name: &str| {
+            let constant = *self.constants.get(name)?;
+            matches!(constant.dims[..], [n] | [1, n] if n == columns).then_some(constant)
+        };
         let (mut last, mut bias, mut activation) = (node, None, None);
         let mut replaced = vec![at];
-        if let Some((at, add)) = self.next(graph, last).filter(|(_, node)| node.op_type == "Add")
+        if node.op_type == "Gemm" {
+            let is_scaled = ["alpha", "beta"]
+                .iter()
+                .any(|name| attribute(node, name).is_some_and(|scale| scale.f != 1.0));
+            if is_scaled || flag(node, "transA") {
+                return None;
+            }
+            if let Some(name) = own_bias {
+                bias = Some(bias_of(name)?);
+            }
+        } else if let Some((at, add)) =
+            self.next(graph, last).filter(|(_, node)| node.op_type == "Add")
             && let [first, second] = &add.input[..]
         {
             let other = if *first == last.output[0] { second } else { first };
-            let is_bias = |tensor: &&&TensorProto| match tensor.dims[..] {
-                [n] | [1, n] => n == columns,
-                _ => false,
-            };
-            if let Some(constant) = self.constants.get(other.as_str()).filter(is_bias) {
-                bias = Some(*constant);
+            if let Some(constant) = bias_of(other) {
+                bias = Some(constant);
                 last = add;
                 replaced.push(at);
             }
@@ -239,6 +259,12 @@ impl<'a> Uses<'a> {
             ..NodeProto::default()
         };
         fused.attribute.push(tensor("matrix", matrix));
+        fused.attribute.push(AttributeProto {
+            name: "transposed".to_owned(),
+            r#type: AttributeType::Int as i32,
+            i: i64::from(is_transposed),
+            ..AttributeProto::default()
+        });
         fused.attribute.extend(bias.map(|bias| tensor("bias", bias)));
         fused.attribute.extend(activation.map(|activation| AttributeProto {
             name: "activation".to_owned(),
@@ -248,6 +274,11 @@ impl<'a> Uses<'a> {
         }));
         Some(Layer { node: fused, replaced, matrix: matrix.name.clone() })
     }
+}
+
+/// Whether a node sets `name`, which is off by default.
+fn flag(node: &NodeProto, name: &str) -> bool {
+    attribute(node, name).is_some_and(|attribute| attribute.i != 0)
 }
 
 fn tensor(name: &str, tensor: &TensorProto) -> AttributeProto {

@@ -21,6 +21,7 @@ mod client;
 mod data;
 pub mod documents;
 mod error;
+mod numbers;
 mod request;
 mod wire;
 

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::ProtocolError;
 use super::data::DataSeed;
+use super::numbers;
 use crate::tensor::{Datatype, Shape, volume};
 
 /// A tensor as listed.
@@ -219,12 +220,6 @@ impl<'de> DeserializeSeed<'de> for TensorSeed<'_> {
     }
 }
 
-/// Data that has been read, or stands before datatype and shape and must wait for them.
-enum Data<'a> {
-    Read(Vec<u8>),
-    Raw(&'a RawValue),
-}
-
 impl<'de> Visitor<'de> for TensorSeed<'_> {
     type Value = WireTensor<'de>;
 
@@ -237,7 +232,7 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
         let mut datatype: Option<Datatype> = None;
         let mut shape: Option<(Shape, usize)> = None;
         let mut parameters: Option<Parameters> = None;
-        let mut data: Option<Data<'de>> = None;
+        let mut data: Option<&RawValue> = None;
         while let Some(Name(member)) = members.next_key()? {
             match &*member {
                 "name" => {
@@ -254,16 +249,8 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
                     once("shape", &mut shape, (dims, count))?;
                 }
                 "parameters" => once("parameters", &mut parameters, members.next_value()?)?,
-                "data" => {
-                    let value = match (datatype, &shape) {
-                        (Some(datatype), Some((shape, count))) => {
-                            let seed = DataSeed { datatype, shape, count: *count };
-                            Data::Read(members.next_value_seed(seed)?)
-                        }
-                        _ => Data::Raw(members.next_value()?),
-                    };
-                    once("data", &mut data, value)?;
-                }
+                // It may stand before datatype and shape.
+                "data" => once("data", &mut data, members.next_value()?)?,
                 _ => drop(members.next_value::<IgnoredAny>()?),
             }
         }
@@ -282,11 +269,16 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
                 ));
             }
             (None, Some(size)) => WireData::Binary(size),
-            (Some(Data::Read(bytes)), None) => WireData::Here(bytes),
-            (Some(Data::Raw(raw)), None) => {
-                let mut deserializer = serde_json::Deserializer::from_str(raw.get());
-                let seed = DataSeed { datatype, shape: &shape, count };
-                WireData::Here(seed.deserialize(&mut deserializer).map_err(A::Error::custom)?)
+            (Some(raw), None) => {
+                let short = numbers::read(raw.get(), datatype, &shape, count);
+                WireData::Here(match short {
+                    Some(bytes) => bytes,
+                    None => {
+                        let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+                        let seed = DataSeed { datatype, shape: &shape, count };
+                        seed.deserialize(&mut deserializer).map_err(A::Error::custom)?
+                    }
+                })
             }
         };
         self.reading.replace(None);
