@@ -78,8 +78,9 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         (listen(config.server.http, "server.http")?, listen(config.server.admin, "server.admin")?);
     let addresses = (local(&http)?, local(&admin)?);
     let n_threads = threads::Threads::of(&config.server);
-    let (pool, compute) = Pool::start(n_threads.compute, telemetry.gauge(names::COMPUTE_BUSY, &[]))
-        .map_err(start_error)?;
+    let busy = telemetry.gauge(names::COMPUTE_BUSY, &[]);
+    let (pool, compute) =
+        Pool::start(n_threads.compute, busy, threads::yield_to_io).map_err(start_error)?;
     let (registry, registry_threads) =
         Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;

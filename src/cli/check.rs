@@ -34,7 +34,7 @@ impl Check {
             return Ok(());
         }
         let telemetry = Arc::new(Telemetry::default());
-        let (pool, threads) = Pool::start(1, telemetry.gauge(names::COMPUTE_BUSY, &[]))?;
+        let (pool, threads) = Pool::start(1, telemetry.gauge(names::COMPUTE_BUSY, &[]), || {})?;
         let table =
             registry::check(&Arc::new(config), &telemetry, pool.clone()).map_err(Failure::usage)?;
         pool.close();

@@ -70,12 +70,14 @@ impl fmt::Display for Primary {
 }
 
 /// Dynamic batching.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batching {
-    /// Rows of a batch; 0 turns batching off.
-    pub max_batch: usize,
+    /// Rows of a batch; 0 turns batching off. Nothing where the cost model decides.
+    pub max_batch: Option<usize>,
     /// How long a batch that is not full waits for more.
     pub max_delay: Duration,
+    /// Rows of a batch that are preferred to larger ones.
+    pub preferred: Vec<usize>,
 }
 
 /// Makes sense of `raw`, whose keys stand below `key`.
@@ -127,13 +129,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
     if raw.deadline.is_some_and(|deadline| deadline.0.is_zero()) {
         report.add(&at("deadline"), "must be more than 0");
     }
-    let RawBatching { max_batch, max_delay } = raw.batching.unwrap_or_default();
-    if max_batch > LARGEST_BATCH {
-        report.add(
-            &at("batching.max_batch"),
-            format!("must be at most {LARGEST_BATCH}, got {max_batch}"),
-        );
-    }
+    let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
     let shapes = raw.shapes.unwrap_or_default();
     if shapes.iter().flat_map(NamedShapes::values).flatten().any(|&size| size == 0) {
         report.add(&at("shapes"), "expected sizes from 1 on");
@@ -152,8 +148,27 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
         signature: raw
             .signature
             .map(|signature| self::signature(signature, &at("signature"), report)),
-        batching: Batching { max_batch, max_delay: max_delay.0 },
+        batching,
     }
+}
+
+fn batching(raw: RawBatching, key: &str, report: &mut Report<'_>) -> Batching {
+    let RawBatching { max_batch, max_delay, mut preferred } = raw;
+    let most = max_batch.unwrap_or(0);
+    if most > LARGEST_BATCH {
+        let message = format!("must be at most {LARGEST_BATCH}, got {most}");
+        report.add(&format!("{key}.max_batch"), message);
+    }
+    if let Some(size) = preferred.iter().find(|&&size| size == 0 || size > most) {
+        let message = format!("expected sizes from 1 to max_batch ({most}), got {size}");
+        report.add(&format!("{key}.preferred"), message);
+    }
+    if most <= 1 && !max_delay.0.is_zero() {
+        let message = "needs max_batch, the rows of a batch that it waits for";
+        report.add(&format!("{key}.max_delay"), message);
+    }
+    preferred.sort_unstable();
+    Batching { max_batch, max_delay: max_delay.0, preferred }
 }
 
 fn versions(raw: Option<RawVersions>, key: &str, report: &mut Report<'_>) -> Versions {

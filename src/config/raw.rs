@@ -247,13 +247,14 @@ pub(super) struct RawTensor {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawBatching {
-    pub(super) max_batch: usize,
+    pub(super) max_batch: Option<usize>,
     pub(super) max_delay: HumanDuration,
+    pub(super) preferred: Vec<usize>,
 }
 
 impl Default for RawBatching {
     fn default() -> Self {
-        Self { max_batch: 0, max_delay: seconds(0) }
+        Self { max_batch: None, max_delay: seconds(0), preferred: Vec::new() }
     }
 }
 

@@ -93,6 +93,26 @@ impl Plan {
         self.time(&inputs).ok().map(|(_, cost)| cost)
     }
 
+    /// Whether each of `rows` rows has the same bits alone and among the others, for rows that
+    /// differ. A kernel may add up in another order for more rows, and a model may look at all
+    /// rows at once.
+    #[must_use]
+    pub fn gives_rows_their_bits(&self, rows: usize, free_size: usize) -> bool {
+        if !self.signature().is_batchable() {
+            return false;
+        }
+        let specs = &self.signature().inputs;
+        let inputs = specs.iter().map(|spec| filled(spec, rows, free_size, Value::Varied));
+        let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return false };
+        let Ok(together) = self.run(&inputs) else { return false };
+        (0..rows).all(|row| {
+            let alone = inputs.iter().map(|input| one_row(input, row)).collect::<Option<Vec<_>>>();
+            let Some(Ok(alone)) = alone.map(|alone| self.run(&alone)) else { return false };
+            let pairs = alone.iter().zip(&together);
+            pairs.into_iter().all(|(alone, batch)| Some(alone) == one_row(batch, row).as_ref())
+        })
+    }
+
     /// Runs `inputs` a few times: the duration of the first run and the shortest after it.
     fn time(&self, inputs: &[Tensor]) -> Result<(Duration, Duration), super::RunError> {
         let run = || {
@@ -113,6 +133,8 @@ impl Plan {
 enum Value {
     Zero,
     One,
+    /// Small numbers, no two the same for long.
+    Varied,
 }
 
 impl Value {
@@ -121,6 +143,8 @@ impl Value {
         let mut bytes = vec![0; size];
         match (self, datatype) {
             (Self::Zero, _) => {}
+            // See `varied`.
+            (Self::Varied, _) => {}
             (Self::One, Datatype::Fp16) => bytes[1] = 0x3c,
             (Self::One, Datatype::Bf16) => bytes.copy_from_slice(&[0x80, 0x3f]),
             (Self::One, Datatype::Fp32) => bytes.copy_from_slice(&1_f32.to_le_bytes()),
@@ -152,7 +176,40 @@ fn shaped(spec: &TensorSpec, shape: Shape, value: Value) -> Option<Tensor> {
         datatype => {
             let size = datatype.size()?;
             count.checked_mul(size)?;
+            if let Value::Varied = value {
+                return Tensor::new(datatype, shape, varied(datatype, count).into()).ok();
+            }
             Tensor::new(datatype, shape, value.bytes(datatype, size).repeat(count).into()).ok()
         }
     }
+}
+
+/// Numbers from -2 to 2 in steps of a quarter for floats, 0 and 1 for the others, which may be
+/// positions of something: exact in every datatype, and without a period that rows share.
+fn varied(datatype: Datatype, count: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut data = Vec::with_capacity(count * datatype.size().unwrap_or(1));
+    for _ in 0..count {
+        let number = f32::from(random.i8(-8..=8)) / 4.0;
+        match datatype {
+            Datatype::Fp16 => data.extend_from_slice(&half::f16::from_f32(number).to_le_bytes()),
+            Datatype::Bf16 => data.extend_from_slice(&half::bf16::from_f32(number).to_le_bytes()),
+            Datatype::Fp32 => data.extend_from_slice(&number.to_le_bytes()),
+            Datatype::Fp64 => data.extend_from_slice(&f64::from(number).to_le_bytes()),
+            other => {
+                data.push(u8::from(number > 0.0));
+                data.resize(data.len() + other.size().unwrap_or(1) - 1, 0);
+            }
+        }
+    }
+    data
+}
+
+/// One row of a tensor whose rows have the same size.
+fn one_row(tensor: &Tensor, row: usize) -> Option<Tensor> {
+    let size = tensor.data().len() / tensor.rows().max(1);
+    tensor.datatype().size()?;
+    let mut shape = Shape::from_slice(tensor.shape());
+    *shape.first_mut()? = 1;
+    Tensor::new(tensor.datatype(), shape, tensor.data().slice(row * size..(row + 1) * size)).ok()
 }

@@ -94,7 +94,12 @@ impl MetricsCache {
 
     pub(super) fn scheduler(&self, model: &str, executions: Arc<Sharded<1>>) -> scheduler::Metrics {
         let dropped = |reason| self.telemetry.counter(names::QUEUE_DROPPED, &[("reason", reason)]);
+        let of_model = |metric| self.telemetry.counter(metric, &[("model", model)]);
         scheduler::Metrics {
+            model: model.into(),
+            panics: self.telemetry.counter(names::PANICS, &[("where", "engine")]),
+            quarantines: of_model(names::QUARANTINES),
+            demotions: of_model(names::DEMOTIONS),
             queued: self.telemetry.gauge(names::QUEUED, &[]),
             dropped_deadline: dropped("deadline"),
             dropped_cancelled: dropped("cancelled"),

@@ -13,6 +13,13 @@ use crate::tensor::{NamedShapes, Signature, Specs, TensorSpec};
 /// Rows of the larger warm-up run, from which the cost of a row is fitted.
 const LARGER: usize = 16;
 
+/// How many times quicker a batch must be than its rows one by one, to be made without being asked
+/// for.
+const WORTH_BATCHING: f64 = 1.25;
+
+/// The trial of a batch runs each row alone as well, which a model of seconds is not worth.
+const LONGEST_TRIAL: Duration = Duration::from_secs(2);
+
 /// Why a version may not go live.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PrepareError {
@@ -59,6 +66,11 @@ pub(super) fn load(
     let plan = Plan::compile(Arc::new(onnx), &demands.shapes)?;
     let warm_up = plan.warm_up()?;
     let larger = plan.time_rows(LARGER, warm_up.free_size);
+    let gains = larger.is_some_and(|many| {
+        let one_by_one = warm_up.cost * LARGER as u32;
+        many.mul_f64(WORTH_BATCHING) <= one_by_one && one_by_one <= LONGEST_TRIAL
+    });
+    let gains_by_batches = gains && plan.gives_rows_their_bits(LARGER, warm_up.free_size);
     let n_golden = match &files.golden {
         Some(file) => golden::check(&plan, file).map_err(PrepareError::Golden)?,
         None => 0,
@@ -71,6 +83,7 @@ pub(super) fn load(
         classes,
         n_golden,
         warm_up,
+        gains_by_batches,
         larger: larger.map(|took: Duration| (LARGER, took)),
         took: start.elapsed(),
     })

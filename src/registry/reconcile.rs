@@ -25,6 +25,9 @@ use crate::telemetry::names;
 /// A version of a model.
 pub(super) type Key = (Arc<str>, u64);
 
+/// Rows of a batch where the cost model decides.
+const BATCH: usize = 32;
+
 /// What is remembered from one table to the next.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
@@ -44,9 +47,16 @@ struct Failure {
 }
 
 impl Memory {
-    /// Forgets what keeps `model` from being loaded.
-    pub(super) fn want(&mut self, model: &str) {
+    /// Forgets what keeps `model` from being loaded, and its versions in quarantine, so that they
+    /// are loaded anew.
+    pub(super) fn want(&mut self, model: &str, live: &LiveTable) {
         self.unloaded.remove(model);
+        let serving = live.models.get(model).into_iter().flat_map(|model| &model.versions);
+        let broken: BTreeSet<u64> = serving
+            .filter(|(_, serving)| serving.version.executor.is_quarantined())
+            .map(|(&number, _)| number)
+            .collect();
+        self.loaded.retain(|(name, number), _| &**name != model || !broken.contains(number));
         self.failed.retain(|(name, _), _| &**name != model);
     }
 
@@ -297,14 +307,19 @@ impl Reconciler {
         let deadline = settings.deadline.unwrap_or(config.limits.deadline);
         let limits = Limits {
             max_in_flight: settings.max_in_flight.unwrap_or(config.limits.in_flight),
-            max_batch: settings.batching.max_batch,
+            max_batch: settings.batching.max_batch.unwrap_or(match loaded.gains_by_batches {
+                true => BATCH,
+                false => 0,
+            }),
             max_delay: settings.batching.max_delay,
+            preferred: settings.batching.preferred.clone(),
+            always_batches: settings.batching.max_batch.is_some_and(|rows| rows > 1),
         };
         if let Some(Serving { version, .. }) = before
             && Arc::ptr_eq(&version.loaded, loaded)
             && version.labels == labels
             && version.deadline == deadline
-            && version.executor.limits() == limits
+            && *version.executor.limits() == limits
         {
             return Arc::clone(version);
         }
@@ -317,6 +332,7 @@ impl Reconciler {
         };
         let metrics = self.metrics.scheduler(name, Arc::clone(&statistics.executions));
         let plan: Arc<dyn crate::scheduler::Execute> = Arc::clone(&loaded.plan) as _;
+        let max_batch = if limits.always_batches { limits.max_batch } else { 0 };
         let executor = Executor::new(plan, loaded.cost(), limits, metrics, self.pool.clone());
         Arc::new(Version {
             model: Arc::clone(name),
@@ -328,7 +344,7 @@ impl Reconciler {
             statistics,
             labels,
             deadline,
-            max_batch: limits.max_batch,
+            max_batch,
         })
     }
 }

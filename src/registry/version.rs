@@ -31,6 +31,8 @@ pub struct Loaded {
     pub warm_up: WarmUp,
     /// Rows and duration of a larger run, where the model takes several rows.
     pub larger: Option<(usize, Duration)>,
+    /// Whether rows put together take less time, and give the same bits.
+    pub gains_by_batches: bool,
     /// Time to read, compile and warm up.
     pub took: Duration,
 }
@@ -66,7 +68,7 @@ pub struct Version {
     pub labels: Vec<Option<Vec<String>>>,
     /// The longest a prediction may take.
     pub deadline: Duration,
-    /// Rows of a batch; 0 where batching is off.
+    /// Rows of a batch as configured; 0 where batching is off or the cost model decides.
     pub max_batch: usize,
 }
 

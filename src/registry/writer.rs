@@ -164,7 +164,7 @@ impl Writer {
     fn load(&mut self, model: &str) -> Result<Applied, ChangeError> {
         let config = Arc::clone(&self.live.load().config);
         let mut memory = self.memory.clone();
-        memory.want(model);
+        memory.want(model, &self.live.load());
         let prepared = self.settled(memory, &config).map_err(ChangeError::Repository)?;
         let entries = prepared.table.index.iter().filter(|entry| &*entry.model == model);
         let entries: Vec<IndexEntry> = entries.cloned().collect();

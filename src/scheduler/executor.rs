@@ -6,18 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::pool::{Entry, run_one};
+use super::pool::Entry;
+use super::runner::Runner;
 use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue};
 use crate::telemetry::{Counter, Gauge, Histogram, Sharded};
 use crate::tensor::Tensor;
 
-/// The longest expected duration of what runs on an I/O thread. A thread hop costs 5 to 20 µs;
-/// an I/O thread that computes for longer than about half a millisecond makes its other
-/// connections wait noticeably.
-const INLINE_BUDGET: Duration = Duration::from_micros(100);
-
 /// What a version may take at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Predictions admitted and not answered.
     pub max_in_flight: usize,
@@ -25,17 +21,29 @@ pub struct Limits {
     pub max_batch: usize,
     /// How long a batch that is not full waits for more.
     pub max_delay: Duration,
+    /// Rows of a batch that are preferred to larger ones.
+    pub preferred: Vec<usize>,
+    /// Whether light requests go to the pool as well, where they meet others.
+    pub always_batches: bool,
 }
 
 /// What the scheduler counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
+    /// The model's name, for the log.
+    pub model: Arc<str>,
     /// Entries waiting at the pool.
     pub queued: Gauge,
     /// Entries dropped unrun because their deadline passed.
     pub dropped_deadline: Counter,
     /// Entries dropped unrun because their caller left.
     pub dropped_cancelled: Counter,
+    /// Panics of the engine.
+    pub panics: Counter,
+    /// Versions put into quarantine.
+    pub quarantines: Counter,
+    /// Versions that held up I/O threads and were sent to the pool.
+    pub demotions: Counter,
     /// Rows of each execution.
     pub batch_rows: Arc<Histogram>,
     /// Executions: a batch is one.
@@ -46,21 +54,25 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct Executor {
     queue: Arc<Queue>,
-    target: TargetRef,
-    cost: Arc<Cost>,
-    metrics: Metrics,
+    runner: Arc<Runner>,
     pool: Pool,
     limits: Limits,
     in_flight: Arc<AtomicUsize>,
 }
 
-/// `Arc<dyn Execute>` with a `Debug` that says nothing.
-struct TargetRef(Arc<dyn Execute>);
-
-impl std::fmt::Debug for TargetRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Execute")
-    }
+/// A request for the pool.
+#[derive(Debug)]
+pub struct Job {
+    /// In the signature's order.
+    pub inputs: Vec<Tensor>,
+    /// Rows of the inputs.
+    pub rows: usize,
+    /// 1 is the first; 0 is none, which is the last.
+    pub priority: u64,
+    /// When the request was admitted.
+    pub admitted: Instant,
+    /// When nobody waits for it any longer.
+    pub deadline: Instant,
 }
 
 /// Where a request runs.
@@ -92,27 +104,16 @@ impl Executor {
         metrics: Metrics,
         pool: Pool,
     ) -> Self {
-        let cost = Arc::new(cost);
-        let queue = Queue::new(
-            Arc::clone(&target),
-            Arc::clone(&cost),
-            metrics.clone(),
-            limits.max_batch,
-            limits.max_delay,
-        );
-        Self {
-            queue: Arc::new(queue),
-            target: TargetRef(target),
-            cost,
-            metrics,
-            pool,
-            limits,
-            in_flight: Arc::default(),
-        }
+        let runner = Arc::new(Runner::new(target, cost, metrics));
+        let queue = Arc::new(Queue::new(Arc::clone(&runner), limits.clone()));
+        Self { queue, runner, pool, limits, in_flight: Arc::default() }
     }
 
     /// Admits a request, or refuses it at once.
     pub fn admit(&self) -> Result<Permit, ExecuteError> {
+        if self.runner.is_quarantined() {
+            return Err(ExecuteError::Quarantined);
+        }
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let permit = Permit(Arc::clone(&self.in_flight));
         if before >= self.limits.max_in_flight {
@@ -125,11 +126,10 @@ impl Executor {
     #[must_use]
     pub fn place(&self, rows: usize) -> Placement {
         // Whoever asks for batches wants requests to meet, and they meet at the pool.
-        let batches = self.limits.max_batch > 1;
-        if batches || self.cost.expect(rows) > INLINE_BUDGET {
-            Placement::Pooled
-        } else {
+        if !self.limits.always_batches && self.runner.is_light(rows) {
             Placement::Inline
+        } else {
+            Placement::Pooled
         }
     }
 
@@ -140,27 +140,34 @@ impl Executor {
         rows: usize,
         admitted: Instant,
     ) -> Result<Execution, ExecuteError> {
-        run_one(self.target.0.as_ref(), &self.cost, &self.metrics, inputs, rows, admitted)
+        let execution = self.runner.run_one(inputs, rows, admitted)?;
+        self.runner.mind(execution.computed, false);
+        Ok(execution)
     }
 
     /// Hands the request to the pool. The receiver yields the outcome; dropping it withdraws the
     /// request if it has not begun to run.
     pub fn submit(
         &self,
-        inputs: Vec<Tensor>,
-        rows: usize,
-        admitted: Instant,
-        deadline: Instant,
+        job: Job,
     ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
+        let Job { inputs, rows, priority, admitted, deadline } = job;
         let (reply, outcome) = oneshot::channel();
-        self.pool.submit(&self.queue, Entry { inputs, rows, admitted, deadline, reply })?;
+        self.pool
+            .submit(&self.queue, Entry { inputs, rows, priority, admitted, deadline, reply })?;
         Ok(outcome)
+    }
+
+    /// Whether it panicked so often that it is not run any more.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.runner.is_quarantined()
     }
 
     /// What it may take at once.
     #[must_use]
-    pub fn limits(&self) -> Limits {
-        self.limits
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Requests admitted and not answered.
@@ -172,6 +179,6 @@ impl Executor {
     /// The expected duration of one row.
     #[must_use]
     pub fn expected_cost(&self) -> Duration {
-        self.cost.expect(1)
+        self.runner.cost.expect(1)
     }
 }

@@ -18,11 +18,12 @@ mod batch;
 mod cost;
 mod executor;
 mod pool;
+mod runner;
 
 use std::time::Duration;
 
 pub use cost::Cost;
-pub use executor::{Executor, Limits, Metrics, Permit, Placement};
+pub use executor::{Executor, Job, Limits, Metrics, Permit, Placement};
 pub use pool::{Pool, Queue};
 
 use crate::engine::{Plan, RunError};
@@ -70,6 +71,20 @@ pub enum ExecuteError {
         /// The limit, `max_in_flight`.
         limit: usize,
     },
+    /// Its turn would not come in time.
+    #[error(
+        "would be answered in about {} ms, and the deadline is {} ms; try again later",
+        .expected.as_millis(), .allowed.as_millis()
+    )]
+    Late {
+        /// How long it would take.
+        expected: Duration,
+        /// How long it may take.
+        allowed: Duration,
+    },
+    /// The engine panicked time after time.
+    #[error("is in quarantine, since the engine panicked on it time after time; load it anew")]
+    Quarantined,
     /// Nothing came before the deadline.
     #[error("the deadline of {} ms passed", .0.as_millis())]
     Deadline(Duration),
@@ -85,9 +100,14 @@ impl Fault for ExecuteError {
     fn code(&self) -> Code {
         match self {
             Self::Full { .. } => Code::RateLimited,
+            Self::Late { .. } => Code::Overloaded,
+            Self::Quarantined => Code::Unavailable,
             Self::Deadline(_) => Code::DeadlineExceeded,
             Self::ShuttingDown => Code::Unavailable,
             Self::Run(error) => error.code(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

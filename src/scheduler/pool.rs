@@ -1,12 +1,19 @@
 //! The compute pool: named threads that run what is too heavy for the I/O threads.
 //!
-//! Each version has a bounded FIFO of its own ([`Queue`]); versions with work stand in one line
-//! and take turns, one batch a turn, so that a busy model cannot starve another. A thread takes
-//! the version at the head of the line, drops what nobody waits for any longer, runs what is left
-//! as one batch, and puts the version back at the end of the line if more waits.
+//! Each version has a bounded queue of its own ([`Queue`]), first come, first served, but that
+//! requests with a priority go before those with a lower one or none. A thread that is free takes
+//! the version that has been given the least time so far (start-time fair queueing, Goyal, Vin and
+//! Cheng, SIGCOMM 1996, with equal weights), drops what nobody waits for any longer, and runs what
+//! is there as one batch. A version that was idle starts level with the others: it cannot save up
+//! time.
+//!
+//! One thread more than a version may fill is started: however many requests for a heavy model
+//! come, another model finds a thread. A request whose turn cannot come before its deadline is
+//! refused at once, so that the client learns it now.
 //!
 //! One mutex guards all queues: it is held for moving a few pointers, never while anything runs,
-//! and only requests that are worth a thread hop come here.
+//! and only requests that are worth a thread hop come here. Picking is O(versions that have
+//! something waiting).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Cost, Execute, ExecuteError, Execution, Metrics, batch};
+use super::runner::Runner;
+use super::{ExecuteError, Execution, Limits, batch};
 use crate::telemetry::Gauge;
 use crate::tensor::Tensor;
 
@@ -24,48 +32,67 @@ use crate::tensor::Tensor;
 pub(super) struct Entry {
     pub(super) inputs: Vec<Tensor>,
     pub(super) rows: usize,
+    /// 1 is the first; 0 is none, which is the last.
+    pub(super) priority: u64,
     pub(super) admitted: Instant,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Result<Execution, ExecuteError>>,
 }
 
-/// One version's place at the pool.
-pub struct Queue {
-    target: Arc<dyn Execute>,
-    cost: Arc<Cost>,
-    metrics: Metrics,
-    /// Rows of one batch at most; 1 where batching is off.
-    max_batch: usize,
-    /// How long a batch that is not full waits for more.
-    max_delay: Duration,
-    /// Guarded by the pool's mutex, which also guards the line the queue stands in.
-    waiting: Mutex<VecDeque<Entry>>,
+impl Entry {
+    /// Lower goes first.
+    fn rank(&self) -> u64 {
+        self.priority.wrapping_sub(1)
+    }
 }
 
-impl std::fmt::Debug for Queue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("max_batch", &self.max_batch).finish_non_exhaustive()
-    }
+/// One version's place at the pool.
+#[derive(Debug)]
+pub struct Queue {
+    runner: Arc<Runner>,
+    limits: Limits,
+    /// Locked only by whoever holds the pool's line.
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: VecDeque<Entry>,
+    /// Rows of all entries.
+    rows: usize,
+    /// Threads that run something of it.
+    running: usize,
+    /// Seconds of a thread that it has been given, or that others were given while it was idle.
+    given: f64,
 }
 
 impl Queue {
-    pub(super) fn new(
-        target: Arc<dyn Execute>,
-        cost: Arc<Cost>,
-        metrics: Metrics,
-        max_batch: usize,
-        max_delay: Duration,
-    ) -> Self {
-        let max_batch = if target.is_batchable() { max_batch.max(1) } else { 1 };
-        Self { target, cost, metrics, max_batch, max_delay, waiting: Mutex::default() }
+    pub(super) fn new(runner: Arc<Runner>, limits: Limits) -> Self {
+        let max_batch = if runner.target.is_batchable() { limits.max_batch.max(1) } else { 1 };
+        let limits = Limits { max_batch, ..limits };
+        Self { runner, limits, waiting: Mutex::default() }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `rows` rows take on one thread, put together as they can be.
+    fn expect(&self, rows: usize) -> Duration {
+        let (full, rest) = (rows / self.limits.max_batch, rows % self.limits.max_batch);
+        let full = self.runner.cost.expect(self.limits.max_batch).mul_f64(full as f64);
+        if rest == 0 { full } else { full + self.runner.cost.expect(rest) }
+    }
+
+    /// When its next batch may begin.
+    fn due(&self, waiting: &Waiting) -> Option<Instant> {
+        let oldest = waiting.entries.front()?.admitted;
+        let is_full = waiting.rows >= self.limits.max_batch;
+        Some(if is_full { oldest } else { oldest + self.limits.max_delay })
     }
 }
 
-/// The threads and the line of versions that have work for them.
+/// The threads and the versions that have work for them.
 #[derive(Debug, Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -75,35 +102,39 @@ pub struct Pool {
 struct Shared {
     line: Mutex<Line>,
     work: Condvar,
+    /// Threads that one version may fill.
+    share: usize,
     /// Threads that run something.
     busy: Gauge,
 }
 
 #[derive(Debug, Default)]
 struct Line {
-    ready: VecDeque<Turn>,
+    /// Versions that have something waiting.
+    ready: Vec<Arc<Queue>>,
+    /// What the version that was picked last had been given.
+    level: f64,
     closed: bool,
 }
 
-/// A version's turn. It stands in the line once, and only while it has entries.
-#[derive(Debug)]
-struct Turn {
-    queue: Arc<Queue>,
-    /// A batch that is not full waits until then.
-    not_before: Instant,
-}
-
 impl Pool {
-    /// A pool of `n_threads` threads named `compute-0`, `compute-1`, ... They end when
-    /// [`Pool::close`] was called and the line is empty. `busy` shows how many run something.
-    pub fn start(n_threads: usize, busy: Gauge) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let shared = Shared { line: Mutex::default(), work: Condvar::new(), busy };
+    /// A pool of which one version may fill `n_threads` threads, with one more for the others;
+    /// they are named `compute-0`, `compute-1`, ... They end when [`Pool::close`] was called and
+    /// nothing waits. `busy` shows how many run something; `begin` is run by each at its start.
+    pub fn start(
+        n_threads: usize,
+        busy: Gauge,
+        begin: fn(),
+    ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let share = n_threads.max(1);
+        let shared = Shared { line: Mutex::default(), work: Condvar::new(), share, busy };
         let pool = Self { shared: Arc::new(shared) };
-        let threads = (0..n_threads.max(1)).map(|index| {
+        let threads = (0..=share).map(|index| {
             let shared = Arc::clone(&pool.shared);
-            std::thread::Builder::new()
-                .name(format!("compute-{index}"))
-                .spawn(move || while shared.run_turn() {})
+            std::thread::Builder::new().name(format!("compute-{index}")).spawn(move || {
+                begin();
+                while shared.run_turn() {}
+            })
         });
         let threads = threads.collect::<Result<_, _>>()?;
         Ok((pool, threads))
@@ -121,16 +152,30 @@ impl Pool {
             return Err(ExecuteError::ShuttingDown);
         }
         let mut waiting = queue.waiting();
-        let not_before = entry.admitted + queue.max_delay;
-        waiting.push_back(entry);
-        queue.metrics.queued.increment(1.0);
-        if waiting.len() == 1 {
-            line.ready.push_back(Turn { queue: Arc::clone(queue), not_before });
-        } else if is_full(queue, &waiting)
-            && let Some(turn) = line.ready.iter_mut().find(|turn| Arc::ptr_eq(&turn.queue, queue))
-        {
-            turn.not_before = Instant::now();
+        let limit = queue.limits.max_in_flight;
+        if waiting.entries.len() >= limit {
+            // Those that wait no longer keep their place until it is their turn.
+            waiting.drop_abandoned(queue);
+            if waiting.entries.len() >= limit {
+                return Err(ExecuteError::Full { limit });
+            }
         }
+        // Versions with work have equal shares, so the others' length does not matter.
+        let others = line.ready.iter().filter(|other| !Arc::ptr_eq(other, queue)).count();
+        let of_a_thread = (others + 1) as f64 / self.shared.share as f64;
+        let ahead = waiting.rows_ahead(&entry);
+        let expected =
+            queue.expect(ahead).mul_f64(of_a_thread) + queue.runner.cost.expect(entry.rows);
+        let allowed = entry.deadline.saturating_duration_since(entry.admitted);
+        if ahead > 0 && expected > allowed {
+            return Err(ExecuteError::Late { expected, allowed });
+        }
+        if waiting.entries.is_empty() {
+            waiting.given = waiting.given.max(line.level);
+            line.ready.push(Arc::clone(queue));
+        }
+        waiting.push(entry);
+        queue.runner.metrics.queued.increment(1.0);
         drop(waiting);
         drop(line);
         self.shared.work.notify_one();
@@ -138,8 +183,94 @@ impl Pool {
     }
 }
 
-fn is_full(queue: &Queue, waiting: &VecDeque<Entry>) -> bool {
-    waiting.iter().map(|entry| entry.rows).sum::<usize>() >= queue.max_batch
+impl Waiting {
+    /// Rows that go before `entry`.
+    fn rows_ahead(&self, entry: &Entry) -> usize {
+        if entry.priority == 0 {
+            return self.rows;
+        }
+        let before = self.entries.iter().take_while(|other| other.rank() <= entry.rank());
+        before.map(|other| other.rows).sum()
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.rows += entry.rows;
+        let after = self.entries.partition_point(|other| other.rank() <= entry.rank());
+        self.entries.insert(after, entry);
+    }
+
+    fn pop(&mut self, queue: &Queue) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.rows -= entry.rows;
+        queue.runner.metrics.queued.decrement(1.0);
+        Some(entry)
+    }
+
+    fn drop_abandoned(&mut self, queue: &Queue) {
+        let before = self.entries.len();
+        self.entries.retain(|entry| !entry.reply.is_closed());
+        self.rows = self.entries.iter().map(|entry| entry.rows).sum();
+        let dropped = before - self.entries.len();
+        queue.runner.metrics.queued.decrement(dropped as f64);
+        queue.runner.metrics.dropped_cancelled.increment(dropped as u64);
+    }
+
+    /// Takes the first entry that somebody still waits for, and as many after it as fit into one
+    /// batch with it.
+    fn take_batch(&mut self, queue: &Queue) -> Vec<Entry> {
+        let now = Instant::now();
+        let Limits { max_batch, preferred, .. } = &queue.limits;
+        // More than a size that is preferred waits for the next batch.
+        let fitting = preferred.iter().copied().filter(|&size| size <= self.rows).max();
+        let most = fitting.unwrap_or(*max_batch);
+        let mut batch: Vec<Entry> = Vec::new();
+        let mut rows = 0;
+        while let Some(entry) = self.entries.front() {
+            let fits = batch.first().is_none_or(|first| {
+                rows + entry.rows <= most && batch::fit_together(&first.inputs, &entry.inputs)
+            });
+            if !fits {
+                break;
+            }
+            let Some(entry) = self.pop(queue) else { break };
+            if entry.reply.is_closed() {
+                queue.runner.metrics.dropped_cancelled.increment(1);
+            } else if entry.deadline <= now {
+                queue.runner.metrics.dropped_deadline.increment(1);
+                let allowed = entry.deadline.saturating_duration_since(entry.admitted);
+                // Nobody to tell if the caller left meanwhile.
+                drop(entry.reply.send(Err(ExecuteError::Deadline(allowed))));
+            } else {
+                rows += entry.rows;
+                batch.push(entry);
+            }
+            if rows >= most {
+                break;
+            }
+        }
+        batch
+    }
+}
+
+impl Line {
+    /// The version whose turn it is; or when the next may have one, if nothing comes before.
+    fn pick(&self, share: usize) -> Result<Arc<Queue>, Option<Instant>> {
+        let now = Instant::now();
+        let mut best: Option<(f64, &Arc<Queue>)> = None;
+        let mut next: Option<Instant> = None;
+        for queue in &self.ready {
+            let waiting = queue.waiting();
+            let Some(due) = queue.due(&waiting) else { continue };
+            if waiting.running >= share {
+                // It comes back when one of its threads does.
+            } else if due > now {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            } else if best.is_none_or(|(given, _)| waiting.given < given) {
+                best = Some((waiting.given, queue));
+            }
+        }
+        best.map(|(_, queue)| Arc::clone(queue)).ok_or(next)
+    }
 }
 
 impl Shared {
@@ -147,92 +278,76 @@ impl Shared {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn and runs it; false when the pool is closed and empty.
+    /// Waits for a turn and runs it; false when the pool is closed and nothing waits.
     fn run_turn(&self) -> bool {
         let mut line = self.line();
-        let turn = loop {
-            let now = Instant::now();
-            if let Some(index) = line.ready.iter().position(|turn| turn.not_before <= now) {
-                break line.ready.remove(index);
-            }
-            let next = line.ready.iter().map(|turn| turn.not_before).min();
-            line = match next {
-                Some(next) => {
-                    let wait = next.saturating_duration_since(now);
+        let queue = loop {
+            line = match line.pick(self.share) {
+                Ok(queue) => break queue,
+                Err(Some(next)) => {
+                    let wait = next.saturating_duration_since(Instant::now());
                     self.work.wait_timeout(line, wait).unwrap_or_else(PoisonError::into_inner).0
                 }
-                None if line.closed => return false,
-                None => self.work.wait(line).unwrap_or_else(PoisonError::into_inner),
+                Err(None) if line.closed && line.ready.is_empty() => return false,
+                Err(None) => self.work.wait(line).unwrap_or_else(PoisonError::into_inner),
             };
         };
-        let Some(Turn { queue, .. }) = turn else { return true };
-        let mut waiting = queue.waiting();
-        let entries = take_batch(&queue, &mut waiting);
-        if !waiting.is_empty() {
-            let not_before = Instant::now();
-            line.ready.push_back(Turn { queue: Arc::clone(&queue), not_before });
-            self.work.notify_one();
-        }
-        drop(waiting);
+        let (entries, charge) = self.take_turn(&mut line, &queue);
         drop(line);
-        self.busy.increment(1.0);
-        run_batch(&queue, entries);
-        self.busy.decrement(1.0);
+        let started = Instant::now();
+        if !entries.is_empty() {
+            self.busy.increment(1.0);
+            run_batch(&queue.runner, entries);
+            self.busy.decrement(1.0);
+        }
+        self.end_turn(&queue, started.elapsed().as_secs_f64() - charge);
         true
     }
-}
 
-/// Takes the oldest entry that somebody still waits for, and as many after it as fit into one
-/// batch with it.
-fn take_batch(queue: &Queue, waiting: &mut VecDeque<Entry>) -> Vec<Entry> {
-    let now = Instant::now();
-    let mut batch: Vec<Entry> = Vec::new();
-    let mut rows = 0;
-    while let Some(entry) = waiting.front() {
-        let fits = match batch.first() {
-            None => true,
-            Some(first) => {
-                rows + entry.rows <= queue.max_batch
-                    && batch::fit_together(&first.inputs, &entry.inputs)
-            }
-        };
-        if !fits {
-            break;
+    /// Takes a batch, and charges the version what it is expected to take.
+    fn take_turn(&self, line: &mut Line, queue: &Arc<Queue>) -> (Vec<Entry>, f64) {
+        let mut waiting = queue.waiting();
+        line.level = waiting.given;
+        let entries = waiting.take_batch(queue);
+        let rows = entries.iter().map(|entry| entry.rows).sum();
+        let charge = queue.runner.cost.expect(rows).as_secs_f64();
+        waiting.given += charge;
+        waiting.running += 1;
+        if waiting.entries.is_empty() {
+            line.ready.retain(|other| !Arc::ptr_eq(other, queue));
         }
-        let Some(entry) = waiting.pop_front() else { break };
-        queue.metrics.queued.decrement(1.0);
-        if entry.reply.is_closed() {
-            queue.metrics.dropped_cancelled.increment(1);
-        } else if entry.deadline <= now {
-            queue.metrics.dropped_deadline.increment(1);
-            let allowed = entry.deadline.saturating_duration_since(entry.admitted);
-            // Nobody to tell if the caller left meanwhile.
-            drop(entry.reply.send(Err(ExecuteError::Deadline(allowed))));
-        } else {
-            rows += entry.rows;
-            batch.push(entry);
+        if !line.ready.is_empty() {
+            self.work.notify_one();
         }
-        if rows >= queue.max_batch {
-            break;
+        (entries, charge)
+    }
+
+    fn end_turn(&self, queue: &Queue, correction: f64) {
+        let line = self.line();
+        let mut waiting = queue.waiting();
+        waiting.running -= 1;
+        waiting.given += correction;
+        let wakes_another = !waiting.entries.is_empty() || line.closed;
+        drop(waiting);
+        drop(line);
+        if wakes_another {
+            self.work.notify_one();
         }
     }
-    batch
 }
 
-fn run_batch(queue: &Queue, entries: Vec<Entry>) {
+fn run_batch(runner: &Runner, entries: Vec<Entry>) {
     if let [_, _, ..] = entries.as_slice() {
         let requests: Vec<&[Tensor]> = entries.iter().map(|e| e.inputs.as_slice()).collect();
         let rows: Vec<usize> = entries.iter().map(|entry| entry.rows).collect();
         let batch_rows = rows.iter().sum();
         let started = Instant::now();
         let answers = batch::join(&requests)
-            .and_then(|inputs| queue.target.execute(&inputs).ok())
+            .and_then(|inputs| runner.target.execute(&inputs).ok())
             .and_then(|outputs| batch::split(&outputs, &rows));
         if let Some(answers) = answers {
             let computed = started.elapsed();
-            queue.cost.observe(batch_rows, computed);
-            queue.metrics.batch_rows.record(batch_rows as u64);
-            queue.metrics.executions.add(0, 1);
+            runner.count(batch_rows, computed);
             for (entry, outputs) in entries.into_iter().zip(answers) {
                 let queued = started.saturating_duration_since(entry.admitted);
                 // Nobody to tell if the caller left meanwhile.
@@ -244,33 +359,10 @@ fn run_batch(queue: &Queue, entries: Vec<Entry>) {
         // get their answer and it its own error.
     }
     for entry in entries {
-        let outcome = run_one(
-            queue.target.as_ref(),
-            &queue.cost,
-            &queue.metrics,
-            &entry.inputs,
-            entry.rows,
-            entry.admitted,
-        );
+        let outcome = runner.run_one(&entry.inputs, entry.rows, entry.admitted);
+        if let Ok(execution) = &outcome {
+            runner.mind(execution.computed, true);
+        }
         drop(entry.reply.send(outcome));
     }
-}
-
-/// Runs one request by itself, on the calling thread.
-pub(super) fn run_one(
-    target: &dyn Execute,
-    cost: &Cost,
-    metrics: &Metrics,
-    inputs: &[Tensor],
-    rows: usize,
-    admitted: Instant,
-) -> Result<Execution, ExecuteError> {
-    let started = Instant::now();
-    let outputs = target.execute(inputs)?;
-    let computed = started.elapsed();
-    cost.observe(rows, computed);
-    metrics.batch_rows.record(rows as u64);
-    metrics.executions.add(0, 1);
-    let queued = started.saturating_duration_since(admitted);
-    Ok(Execution { outputs, queued, computed, batch_rows: rows })
 }

@@ -25,7 +25,7 @@ use crate::protocol::v2::{
     self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
 };
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
-use crate::scheduler::{ExecuteError, Execution, Permit, Placement};
+use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
 use crate::telemetry::Gauge;
 use crate::tensor::Tensor;
 
@@ -223,7 +223,7 @@ fn start(
         })
         .transpose()?;
     let request = v2::decode_request(body, json_length, version.signature());
-    let InferRequest { id, inputs, outputs, timeout, .. } =
+    let InferRequest { id, inputs, outputs, timeout, priority } =
         request.map_err(|error| protocol(version, error))?;
     let client = number(head, &CLIENT_TIMEOUT)?.map(Duration::from_millis);
     let allowed = [timeout, client].into_iter().flatten().fold(version.deadline, Duration::min);
@@ -236,7 +236,10 @@ fn start(
     let executor = &version.executor;
     let run = match executor.place(rows) {
         Placement::Inline => executor.run_inline(&inputs, rows, admitted).map(Run::Done),
-        Placement::Pooled => executor.submit(inputs, rows, admitted, deadline).map(Run::Waiting),
+        Placement::Pooled => {
+            let job = Job { inputs, rows, priority, admitted, deadline };
+            executor.submit(job).map(Run::Waiting)
+        }
     };
     let run = run.map_err(|error| execute(version, error))?;
     let decode = admitted.saturating_duration_since(begun);

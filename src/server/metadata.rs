@@ -10,7 +10,8 @@ use crate::registry::{LiveTable, Model, ResolveError, Serving};
 use super::DataPlane;
 use super::reply::Reply;
 use super::route::Target;
-use crate::error::Code;
+use crate::error::{Code, Fault};
+use crate::scheduler::ExecuteError;
 
 /// The extensions of the protocol that work here: exactly these.
 const EXTENSIONS: &[&str] = &[
@@ -70,6 +71,11 @@ pub(super) fn model(plane: &DataPlane, target: &Target<'_>) -> Reply {
 pub(super) fn model_ready(plane: &DataPlane, target: &Target<'_>) -> Reply {
     let table = plane.registry.live();
     match table.resolve(&target.model, target.version.as_deref()) {
+        Ok(Serving { version, .. }) if version.executor.is_quarantined() => {
+            let error = ExecuteError::Quarantined;
+            let message = format!("model '{}' version {} {error}", version.model, version.number);
+            Reply::error(error.code(), &message)
+        }
         Ok(serving) => Reply::document(&ModelReady { name: &serving.version.model, ready: true }),
         Err(error) => Reply::fault(&error),
     }

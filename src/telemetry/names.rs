@@ -112,6 +112,16 @@ pub const QUEUE_DROPPED: Metric = metric(
 /// Engine panics, by `model`.
 pub const PANICS: Metric =
     metric("tidegate_panics_total", "Panics caught, each one failed request.");
+/// Versions that the engine panicked on time after time, by `model`.
+pub const QUARANTINES: Metric = metric(
+    "tidegate_quarantines_total",
+    "Versions that refuse requests since the engine panicked on them time after time.",
+);
+/// Versions that held up I/O threads, by `model`.
+pub const DEMOTIONS: Metric = metric(
+    "tidegate_inline_demotions_total",
+    "Versions sent to the compute pool since they held up I/O threads for longer than expected.",
+);
 /// Attempts to load a version, by `model` and `outcome`.
 pub const LOADS: Metric = metric("tidegate_model_loads_total", "Attempts to load a model version.");
 /// Commits that changed what serves, by `trigger`.
@@ -184,6 +194,8 @@ pub const COUNTERS: &[Metric] = &[
     ROWS,
     QUEUE_DROPPED,
     PANICS,
+    QUARANTINES,
+    DEMOTIONS,
     LOADS,
     SWAPS,
     RELOADS,

@@ -1,0 +1,134 @@
+//! Running one version's predictions, wherever that happens: what it costs, what it counts, and
+//! when it is not run any more.
+//!
+//! A kernel that panics fails its request, and the state of that run is thrown away. A version that
+//! panics time after time is broken, though: it is put into quarantine and refuses what comes,
+//! rather than unwinding for each request of a busy service. Loading it anew lifts that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Cost, Execute, ExecuteError, Execution, Metrics};
+use crate::engine::RunError;
+use crate::tensor::Tensor;
+
+/// The longest expected duration of what runs on an I/O thread. A thread hop costs 5 to 20 µs;
+/// an I/O thread that computes for longer than about half a millisecond makes its other
+/// connections wait noticeably.
+pub(super) const INLINE_BUDGET: Duration = Duration::from_micros(100);
+
+/// Panics in a row after which a version is put into quarantine.
+const MOST_PANICS: usize = 3;
+
+/// Runs on an I/O thread in a row that took twice the budget, after which the pool runs it.
+const MOST_OVERRUNS: usize = 3;
+
+/// Runs on the pool in a row within half of the budget, after which I/O threads run it again.
+const CALM_RUNS: usize = 16;
+
+/// What runs, with its figures.
+pub(super) struct Runner {
+    pub(super) target: Arc<dyn Execute>,
+    pub(super) cost: Cost,
+    pub(super) metrics: Metrics,
+    panics: AtomicUsize,
+    /// Whether I/O threads have been held up by it.
+    is_demoted: AtomicBool,
+    /// Overruns in a row, or calm runs in a row where it is demoted.
+    streak: AtomicUsize,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner").field("cost", &self.cost).finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    pub(super) fn new(target: Arc<dyn Execute>, cost: Cost, metrics: Metrics) -> Self {
+        Self {
+            target,
+            cost,
+            metrics,
+            panics: AtomicUsize::new(0),
+            is_demoted: AtomicBool::new(false),
+            streak: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.panics.load(Ordering::Relaxed) >= MOST_PANICS
+    }
+
+    /// Whether `rows` rows are few enough for an I/O thread.
+    pub(super) fn is_light(&self, rows: usize) -> bool {
+        !self.is_demoted.load(Ordering::Relaxed) && self.cost.expect(rows) <= INLINE_BUDGET
+    }
+
+    /// Runs one request by itself, on the calling thread.
+    pub(super) fn run_one(
+        &self,
+        inputs: &[Tensor],
+        rows: usize,
+        admitted: Instant,
+    ) -> Result<Execution, ExecuteError> {
+        let started = Instant::now();
+        let outputs = self.execute(inputs)?;
+        let computed = started.elapsed();
+        self.count(rows, computed);
+        let queued = started.saturating_duration_since(admitted);
+        Ok(Execution { outputs, queued, computed, batch_rows: rows })
+    }
+
+    /// Runs and minds panics.
+    pub(super) fn execute(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        let outcome = self.target.execute(inputs);
+        match &outcome {
+            Ok(_) if self.panics.load(Ordering::Relaxed) > 0 && !self.is_quarantined() => {
+                self.panics.store(0, Ordering::Relaxed);
+            }
+            Err(RunError::Panic(_)) => {
+                self.metrics.panics.increment(1);
+                if self.panics.fetch_add(1, Ordering::Relaxed) + 1 == MOST_PANICS {
+                    self.metrics.quarantines.increment(1);
+                    tracing::error!(
+                        model = %self.metrics.model,
+                        panics = MOST_PANICS,
+                        "the engine panicked time after time; the version is in quarantine"
+                    );
+                }
+            }
+            _ => {}
+        }
+        outcome
+    }
+
+    pub(super) fn count(&self, rows: usize, computed: Duration) {
+        self.cost.observe(rows, computed);
+        self.metrics.batch_rows.record(rows as u64);
+        self.metrics.executions.add(0, 1);
+    }
+
+    /// Notes how long an I/O thread, or the pool where it `was_pooled`, computed for one request.
+    pub(super) fn mind(&self, computed: Duration, was_pooled: bool) {
+        let is_demoted = self.is_demoted.load(Ordering::Relaxed);
+        let (counts, most) = match is_demoted {
+            false if was_pooled => return,
+            false => (computed > INLINE_BUDGET * 2, MOST_OVERRUNS),
+            true => (computed < INLINE_BUDGET / 2, CALM_RUNS),
+        };
+        if !counts {
+            // The usual case, which must not write what all threads read.
+            if self.streak.load(Ordering::Relaxed) > 0 {
+                self.streak.store(0, Ordering::Relaxed);
+            }
+        } else if self.streak.fetch_add(1, Ordering::Relaxed) + 1 >= most {
+            self.streak.store(0, Ordering::Relaxed);
+            self.is_demoted.store(!is_demoted, Ordering::Relaxed);
+            if !is_demoted {
+                self.metrics.demotions.increment(1);
+            }
+        }
+    }
+}
