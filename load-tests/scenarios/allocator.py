@@ -5,9 +5,9 @@ fills target/alloc-*."""
 import argparse
 import contextlib
 
+import generator
 import harness
 import swap
-import throughput
 
 SUMMARY = "the gateway with three allocators (builds take long)"
 # The first is what the others are compared with.
@@ -19,7 +19,9 @@ ALLOCATORS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    throughput.add_options(parser)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5, help="of each round and gateway")
+    parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--load-on", choices=["http", "admin"], default="http",
                         help="the listener with the repository API (default: http)")
@@ -38,8 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
         repository = harness.copy_models(arguments, folder / "models")
         gateways = [stack.enter_context(harness.gateway(name, program, folder, repository))
                     for name, program in programs.items()]
-        rounds = throughput.measure(arguments, gateways, harness.bodies(arguments), folder)
-    medians = {name: throughput.summarise(reports) for name, reports in rounds.items()}
+        bodies = ["--bodies", harness.bodies(arguments)]
+        rounds = generator.rounds(
+            arguments, {server.name: (server, swap.PATH, bodies) for server in gateways}, folder,
+            arguments.rounds, seconds=arguments.seconds, connections=arguments.connections)
+    medians = {name: generator.summary(reports) for name, reports in rounds.items()}
 
     swaps = {}
     for name, program in programs.items():

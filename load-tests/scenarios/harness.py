@@ -89,6 +89,42 @@ def binary(arguments: argparse.Namespace, name: str) -> Path:
     return existing(arguments.target_dir / arguments.profile / name)
 
 
+def environment() -> Path:
+    """The folder of an environment with the packages of requirements.txt, made where it is not there."""
+    folder = ROOT / ".venv" / "load-tests"
+    wanted = (ROOT / "load-tests" / "requirements.txt").read_text()
+    done = folder / "installed.txt"
+    if not done.is_file() or done.read_text() != wanted:
+        print("installing the packages of load-tests/requirements.txt", flush=True)
+        python = folder / "bin" / "python"
+        for command in ([sys.executable, "-m", "venv", folder],
+                        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                         "-r", ROOT / "load-tests" / "requirements.txt"]):
+            if subprocess.run(command).returncode != 0:
+                raise ScenarioError("the packages could not be installed")
+        done.write_text(wanted)
+    return folder / "bin"
+
+
+def measured_models() -> Path:
+    """The repository of models.py, made where it is not there."""
+    script, folder = ROOT / "load-tests" / "models.py", ROOT / "target" / "load-tests" / "models"
+    done = folder / ".made-by"
+    if not done.is_file() or done.read_text() != script.read_text():
+        shutil.rmtree(folder, ignore_errors=True)
+        if subprocess.run([environment() / "python", script, folder]).returncode != 0:
+            raise ScenarioError("the models could not be made")
+        done.write_text(script.read_text())
+    return folder
+
+
+def plot(result: Path) -> None:
+    """Draws a result beside it."""
+    script = ROOT / "load-tests" / "plot.py"
+    if subprocess.run([environment() / "python", script, result]).returncode != 0:
+        raise ScenarioError(f"{result.name} could not be drawn")
+
+
 def existing(file: Path) -> Path:
     if not file.is_file():
         raise ScenarioError(f"{file} does not exist")
@@ -144,10 +180,16 @@ class Process:
         return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, of all threads."""
-        # The second field, the name in parentheses, may itself contain blanks.
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """User and system time so far, of all threads, and of all processes that it started."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                # The second field, the name in parentheses, may itself contain blanks.
+                fields = stat.read_text().rpartition(")")[2].split()
+                # Each process of a scenario has a session of its own.
+                if int(fields[3]) == self.pid:
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def free_ports(count: int) -> list[int]:
@@ -219,8 +261,9 @@ def copy_models(arguments: argparse.Namespace, destination: Path) -> Path:
     return destination
 
 
-def write_config(folder: Path, repository: Path) -> tuple[Path, int, int]:
-    """A configuration on free ports: its file, the port for predictions, the one for administration."""
+def write_config(folder: Path, repository: Path, settings: str) -> tuple[Path, int, int]:
+    """A configuration on free ports, with `settings` at its end: its file, the port for predictions,
+    the one for administration."""
     http_port, admin_port = free_ports(2)
     file = folder / f"tidegate-{http_port}.toml"
     # JSON strings are TOML strings.
@@ -238,18 +281,38 @@ settle = "1ms"
 [log]
 level = "warn"
 access = "off"
+
+{settings}
 """)
     return file, http_port, admin_port
 
 
 @contextlib.contextmanager
-def gateway(name: str, program: Path, folder: Path, repository: Path) -> Iterator[Server]:
+def gateway(name: str, program: Path, folder: Path, repository: Path,
+            settings: str = "") -> Iterator[Server]:
     """A gateway that is ready, and ended afterwards."""
-    config, port, admin = write_config(folder, repository)
+    config, port, admin = write_config(folder, repository, settings)
     command = [program, "serve", "--config", config]
     with Process(command, folder / f"{name}-{port}.log") as process:
         wait_ready(process, port)
         yield Server(name, process, port, admin)
+
+
+@contextlib.contextmanager
+def bare_hyper(arguments: argparse.Namespace, folder: Path, *options: object) -> Iterator[Server]:
+    """The server that only does HTTP."""
+    [port] = free_ports(1)
+    command = [binary(arguments, "bare-hyper"), "--listen", f"{HOST}:{port}", *options]
+    with Process(command, folder / "bare-hyper.log") as process:
+        wait_ready(process, port)
+        yield Server("bare", process, port)
+
+
+def only(models: Path, folder: Path, *names: str) -> Path:
+    """A repository of some of the models."""
+    for name in names:
+        shutil.copytree(models / name, folder / "models" / name)
+    return folder / "models"
 
 
 # Requests and results
@@ -272,8 +335,8 @@ def verdict(good: bool) -> str:
     return "met" if good else "MISSED"
 
 
-def save(scenario: str, result: dict) -> None:
-    """Writes the result with what one needs to read it later."""
+def save(scenario: str, result: dict) -> Path:
+    """Writes the result with what one needs to read it later: the file."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     about = {
         "scenario": scenario,
@@ -285,3 +348,4 @@ def save(scenario: str, result: dict) -> None:
     file = RESULTS / f"{scenario}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     file.write_text(json.dumps(about | result, indent=2) + "\n")
     print(f"\nwritten to {file.relative_to(ROOT)}")
+    return file

@@ -1,16 +1,24 @@
-//! The closed loop: each connection sends a request, waits for its answer, and sends the next.
+//! The two loops of load.
 //!
-//! Closed means that a slow server gets fewer requests, not a longer queue: the figures say what the
-//! server sustains with so many clients, and latencies are those at saturation.
+//! **Closed**: each connection sends a request, waits for its answer, and sends the next. A slow
+//! server gets fewer requests, not a longer queue: the figures say what the server sustains with so
+//! many clients, and latencies are those at saturation.
+//!
+//! **Open**: requests are due at a fixed rate, whatever the server does. A request that is due while
+//! all connections are busy waits for one, and its latency counts from when it was due: clients
+//! that are held up by a slow answer do not leave out the requests that they would have sent
+//! meanwhile (coordinated omission). What is due and not sent when the time is over is reported.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::histogram::Histogram;
@@ -18,6 +26,9 @@ use crate::http::{Head, Target, parse_head};
 
 /// After a connection failed, so that a server that is away is not stormed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// How long the pacer of an open loop sleeps at least: it hands out at once what is due by then.
+const SHORTEST_SLEEP: Duration = Duration::from_micros(100);
 
 /// What to send, where, and for how long.
 pub struct Plan {
@@ -33,6 +44,8 @@ pub struct Plan {
     pub limit: Option<u64>,
     /// A request that takes longer is a failed one.
     pub timeout: Duration,
+    /// Requests due a second; nothing for the closed loop.
+    pub rate: Option<f64>,
 }
 
 /// A plan that is being carried out; shared by all connections.
@@ -43,6 +56,11 @@ pub struct Run {
     warmup_issued: AtomicU64,
     issued: AtomicU64,
     stopped: AtomicBool,
+    start: Instant,
+    /// Requests that are due and not sent, in the open loop.
+    due: Semaphore,
+    /// All that were handed out by the pacer.
+    handed_out: AtomicU64,
 }
 
 /// The right to send one request.
@@ -55,8 +73,12 @@ struct Ticket {
 impl Run {
     /// Begins now.
     pub fn start(plan: Plan) -> Self {
-        let measure_from = Instant::now() + plan.warmup;
+        let start = Instant::now();
+        let measure_from = start + plan.warmup;
         Self {
+            start,
+            due: Semaphore::new(0),
+            handed_out: AtomicU64::new(0),
             until: measure_from + plan.duration,
             measure_from,
             plan,
@@ -86,8 +108,41 @@ impl Run {
         self.measure_from.elapsed()
     }
 
-    fn ticket(&self) -> Option<Ticket> {
-        let at = Instant::now();
+    /// Hands out requests of an open loop as they become due, on a thread of its own: timers of the
+    /// runtime are a millisecond coarse. Returns when the time is over.
+    pub fn pace(&self) {
+        let Some(rate) = self.plan.rate else { return };
+        let mut handed_out = 0;
+        while !self.is_stopped() && Instant::now() < self.until {
+            let due = (self.start.elapsed().as_secs_f64() * rate) as u64;
+            self.due.add_permits((due - handed_out) as usize);
+            handed_out = due;
+            self.handed_out.store(due, Relaxed);
+            let next = self.start + Duration::from_secs_f64((due + 1) as f64 / rate);
+            let rest = next.saturating_duration_since(Instant::now());
+            thread::sleep(rest.clamp(SHORTEST_SLEEP, Duration::from_millis(100)));
+        }
+        // Whoever waits for a request sees that there are no more.
+        self.due.close();
+    }
+
+    /// Requests that were due and never sent.
+    pub fn unsent(&self) -> u64 {
+        let sent = self.warmup_issued.load(Relaxed) + self.issued.load(Relaxed);
+        self.handed_out.load(Relaxed).saturating_sub(sent)
+    }
+
+    async fn ticket(&self) -> Option<Ticket> {
+        let Some(rate) = self.plan.rate else { return self.ticket_at(Instant::now()) };
+        self.due.acquire().await.ok()?.forget();
+        // Requests are alike, so it does not matter who takes which. The first is due after one
+        // interval.
+        let number = self.warmup_issued.load(Relaxed) + self.issued.load(Relaxed) + 1;
+        let ticket = self.ticket_at(self.start + Duration::from_secs_f64(number as f64 / rate))?;
+        (Instant::now() < self.until).then_some(ticket)
+    }
+
+    fn ticket_at(&self, at: Instant) -> Option<Ticket> {
         if self.is_stopped() || at >= self.until {
             return None;
         }
@@ -106,7 +161,7 @@ impl Run {
     pub async fn connection(&self) -> Tallies {
         let mut tallies = Tallies::default();
         let mut connection = Connection::default();
-        while let Some(ticket) = self.ticket() {
+        while let Some(ticket) = self.ticket().await {
             let request = self.request(&ticket);
             let exchange = connection.exchange(&self.plan.target, request);
             let outcome = timeout(self.plan.timeout, exchange).await.unwrap_or_else(|_| {
@@ -203,8 +258,11 @@ impl Tallies {
 /// Counts of requests.
 #[derive(Default)]
 pub struct Tally {
-    /// Times from sending to the last byte of the answer, whatever its status.
+    /// Times from sending, or from when it was due, to the last byte of the answer, of answers with
+    /// status 200.
     pub latency: Histogram,
+    /// The same of all others.
+    pub refusals: Histogram,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without a whole answer.
@@ -225,7 +283,8 @@ impl Tally {
     }
 
     fn answer(&mut self, head: &Head, latency: Duration, answer: &[u8]) {
-        self.latency.record(latency);
+        let histogram = if head.status == 200 { &mut self.latency } else { &mut self.refusals };
+        histogram.record(latency);
         *self.statuses.entry(head.status).or_default() += 1;
         self.bytes_received += answer.len() as u64;
         if head.status != 200 {
@@ -244,6 +303,7 @@ impl Tally {
 
     fn merge(&mut self, other: Self) {
         self.latency.merge(&other.latency);
+        self.refusals.merge(&other.refusals);
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;
         }

@@ -53,17 +53,29 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// A POST of `body` as JSON, ready to be written to a socket.
-    pub fn post(&self, body: &[u8]) -> Vec<u8> {
+    /// A POST of `body`, ready to be written to a socket: as JSON, unless one of `headers` says
+    /// otherwise.
+    pub fn post(&self, body: &[u8], headers: &[String]) -> Vec<u8> {
         let Self { address, path } = self;
         let mut request = Vec::with_capacity(path.len() + body.len() + 128);
         // Writing to a vector cannot fail.
         let _ = write!(
             request,
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n",
             body.len()
         );
+        let is_type = |header: &String| {
+            let name = header.split(':').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("content-type")
+        };
+        if !headers.iter().any(is_type) {
+            request.extend_from_slice(b"content-type: application/json\r\n");
+        }
+        for header in headers {
+            request.extend_from_slice(header.as_bytes());
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"\r\n");
         request.extend_from_slice(body);
         request
     }
@@ -173,7 +185,11 @@ mod tests {
     fn a_post_is_complete() {
         let target: Target = "http://127.0.0.1:8000/a".parse().unwrap();
         let expected = "POST /a HTTP/1.1\r\nhost: 127.0.0.1:8000\r\n\
-                        content-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
-        assert_eq!(String::from_utf8(target.post(b"{}")).unwrap(), expected);
+                        content-length: 2\r\ncontent-type: application/json\r\n\r\n{}";
+        assert_eq!(String::from_utf8(target.post(b"{}", &[])).unwrap(), expected);
+        let headers = ["Content-Type: text/plain".to_owned(), "a:b".to_owned()];
+        let expected = "POST /a HTTP/1.1\r\nhost: 127.0.0.1:8000\r\n\
+                        content-length: 2\r\nContent-Type: text/plain\r\na:b\r\n\r\n{}";
+        assert_eq!(String::from_utf8(target.post(b"{}", &headers)).unwrap(), expected);
     }
 }

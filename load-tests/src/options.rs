@@ -31,6 +31,12 @@ pub struct Options {
     /// Connections, each with one request under way
     #[arg(long, default_value = "32")]
     pub connections: NonZeroUsize,
+    /// Open loop: so many requests a second are due, whatever the server does
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+    /// A header to send: NAME:VALUE
+    #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
+    pub headers: Vec<String>,
     /// How long to measure, at most 10m [default: 10s, or 10m with --requests]
     #[arg(long, value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -74,11 +80,12 @@ impl Options {
         };
         Ok(Plan {
             target: self.url.clone(),
-            requests: bodies.iter().map(|body| self.url.post(body)).collect(),
+            requests: bodies.iter().map(|body| self.url.post(body, &self.headers)).collect(),
             warmup: self.warmup,
             duration,
             limit: self.requests.map(NonZeroU64::get),
             timeout: self.timeout,
+            rate: self.rate,
         })
     }
 }
@@ -106,6 +113,21 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     match number.checked_mul(millis).map(Duration::from_millis) {
         Some(duration) if duration <= LONGEST => Ok(duration),
         _ => Err("more than 10 minutes".into()),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("expected a number from 0.1 to 1000000".into()),
+    }
+}
+
+fn parse_header(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    match text.split_once(':') {
+        Some((name, _)) if !name.is_empty() && text.bytes().all(is_plain) => Ok(text.to_owned()),
+        _ => Err("expected NAME:VALUE in printable ASCII".into()),
     }
 }
 

@@ -34,8 +34,14 @@ pub struct Report {
     pub failed: u64,
     /// One of the failures, to begin the search with.
     pub first_failure: Option<String>,
-    /// Times of answers.
+    /// Requests due a second, in the open loop.
+    pub rate: Option<f64>,
+    /// Requests that were due and not sent before the time was over.
+    pub unsent: u64,
+    /// Times of answers with status 200.
     pub latency_us: Latency,
+    /// Times of other answers.
+    pub refusals_us: Latency,
     /// Bytes of requests.
     pub bytes_sent: u64,
     /// Bytes of answers.
@@ -44,7 +50,7 @@ pub struct Report {
     pub interrupted: bool,
 }
 
-/// Microseconds from sending a request to the last byte of its answer.
+/// Microseconds from sending a request, or from when it was due, to the last byte of its answer.
 #[derive(Serialize)]
 pub struct Latency {
     min: f64,
@@ -85,7 +91,9 @@ impl Report {
             url,
             connections,
             seconds,
-            answers: tally.latency.count(),
+            answers: tally.latency.count() + tally.refusals.count(),
+            rate: None,
+            unsent: 0,
             requests_per_second: if seconds > 0.0 { good as f64 / seconds } else { 0.0 },
             connection_errors: tally.connection_errors,
             reconnects,
@@ -93,6 +101,7 @@ impl Report {
             failed: warmup.failed() + tally.failed(),
             first_failure: warmup.first_failure.or(tally.first_failure),
             latency_us: Latency::from(&tally.latency),
+            refusals_us: Latency::from(&tally.refusals),
             bytes_sent: tally.bytes_sent,
             bytes_received: tally.bytes_received,
             statuses: tally.statuses,
@@ -119,6 +128,9 @@ impl fmt::Display for Report {
             "latency µs   min {min:.0}  p50 {p50:.0}  p90 {p90:.0}  p99 {p99:.0}  \
              p99.9 {p99_9:.0}  max {max:.0}"
         )?;
+        if let Some(rate) = self.rate {
+            writeln!(f, "open loop    {rate:.0} due a second, {} never sent", self.unsent)?;
+        }
         write!(f, "bytes        {bytes_sent} sent, {bytes_received} received")?;
         if self.interrupted {
             write!(f, "\ninterrupted by a signal")?;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Failure;
 use super::table::{Table, specs};
+use crate::config::HumanDuration;
 use crate::engine::{ENGINE, OnnxModel, Plan};
 
 /// Show what an ONNX file declares and whether it can serve.
@@ -23,6 +24,14 @@ pub(super) struct Inspect {
     /// A shape to compile for and run: NAME=SIZES as in image=1,3,224,224, once for each input
     #[arg(long = "shape", value_name = "NAME=SIZES", value_parser = shape)]
     shapes: Vec<(String, Vec<usize>)>,
+    /// Run it again and again for so long, and print the runs a second of one core
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    run_for: Option<std::time::Duration>,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let parsed = HumanDuration::parse(text).ok_or("expected a duration such as 500ms or 5s")?;
+    Ok(parsed.0)
 }
 
 /// `NAME=SIZES`
@@ -75,6 +84,10 @@ impl Inspect {
         match warm_up.free_size {
             1 => println!(),
             size => println!(", other free dimensions at {size}"),
+        }
+        if let Some(time) = self.run_for {
+            let (runs, took) = plan.run_for(time, warm_up.free_size)?;
+            println!("loop        {:.1} runs/s of one core", runs as f64 / took.as_secs_f64());
         }
         Ok(())
     }

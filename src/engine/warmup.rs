@@ -93,6 +93,25 @@ impl Plan {
         self.time(&inputs).ok().map(|(_, cost)| cost)
     }
 
+    /// Runs the plan again and again for `time`, on the shapes that the settings name first or on one
+    /// row: how often, and how long that took.
+    pub fn run_for(&self, time: Duration, free_size: usize) -> Result<(u64, Duration), LoadError> {
+        let specs = self.signature().inputs.iter();
+        let inputs: Option<Vec<Tensor>> = match self.shapes().first() {
+            Some(shapes) => {
+                specs.zip(shapes).map(|(spec, s)| shaped(spec, s.clone(), Value::Varied)).collect()
+            }
+            None => specs.map(|spec| filled(spec, 1, free_size, Value::Varied)).collect(),
+        };
+        let inputs = inputs.ok_or_else(|| LoadError::WarmUp("the shapes are too large".into()))?;
+        let (start, mut runs) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            self.run(&inputs).map_err(|error| LoadError::WarmUp(error.to_string()))?;
+            runs += 1;
+        }
+        Ok((runs, start.elapsed()))
+    }
+
     /// Whether each of `rows` rows has the same bits alone and among the others, for rows that
     /// differ. A kernel may add up in another order for more rows, and a model may look at all
     /// rows at once.

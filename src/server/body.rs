@@ -17,7 +17,7 @@ use http::header::{
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::reply::Reply;
+use super::reply::{Body, Reply};
 use crate::error::{Code, Fault};
 
 /// Memory taken at once for an announced body; more is taken as it comes.
@@ -192,19 +192,23 @@ fn inflate(coding: Coding, body: &[u8], limit: u64) -> Result<Bytes, BodyError> 
     Ok(whole.into())
 }
 
-/// Compresses an answer where the client takes it and it is worth it.
-pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes) {
-    let coding = accepted(head).filter(|_| body.len() >= COMPRESS_FROM);
+/// Compresses an answer of several pieces where the client takes it and it is worth it.
+pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes, rest: Vec<Bytes>) {
+    let size = body.len() + rest.iter().map(Bytes::len).sum::<usize>();
+    let coding = accepted(head).filter(|_| size >= COMPRESS_FROM);
+    let pieces = || std::iter::once(&body).chain(&rest);
     let compressed = coding.and_then(|coding| {
         let level = Compression::fast();
         let whole = match coding {
             Coding::Gzip => {
                 let mut encoder = GzEncoder::new(Vec::new(), level);
-                encoder.write_all(&body).and_then(|()| encoder.finish())
+                let written = pieces().try_for_each(|piece| encoder.write_all(piece));
+                written.and_then(|()| encoder.finish())
             }
             Coding::Deflate => {
                 let mut encoder = ZlibEncoder::new(Vec::new(), level);
-                encoder.write_all(&body).and_then(|()| encoder.finish())
+                let written = pieces().try_for_each(|piece| encoder.write_all(piece));
+                written.and_then(|()| encoder.finish())
             }
         };
         whole.ok().map(|whole| (coding, whole))
@@ -213,11 +217,11 @@ pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes) {
         Some((coding, whole)) => {
             reply.set(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
             reply.set(VARY, HeaderValue::from_static("accept-encoding"));
-            Bytes::from(whole)
+            Body::from(Bytes::from(whole))
         }
-        None => body,
+        None => Body::pieces(body, rest),
     };
-    *reply.response.body_mut() = http_body_util::Full::new(body);
+    *reply.response.body_mut() = body;
 }
 
 /// The first coding of ours that the client lists without refusing it.

@@ -249,6 +249,8 @@ fn start(
 /// An encoded answer: its bytes, and the length of the JSON part where binary tensors follow.
 struct Encoded {
     body: Vec<u8>,
+    /// What follows it.
+    lent: Vec<Bytes>,
     json_length: Option<usize>,
 }
 
@@ -318,21 +320,22 @@ fn encode(
         outputs: &outputs,
     };
     let mut body = Vec::with_capacity(estimated_size(&outputs));
-    let json_length = v2::encode_answer(&answer, &mut body);
-    Ok(Encoded { body, json_length })
+    let mut lent = Vec::new();
+    let json_length = v2::encode_answer(&answer, &mut body, &mut lent);
+    Ok(Encoded { body, lent, json_length })
 }
 
 /// Enough for most answers, so that the buffer is taken once.
 fn estimated_size(outputs: &[AnswerOutput<'_>]) -> usize {
     let sizes = outputs.iter().map(|output| match output.form {
-        Form::Binary => output.tensor.data().len() + 128,
+        Form::Binary => output.tensor.data().len().min(v2::LEND_FROM) + 128,
         Form::Json => output.tensor.len() * 12 + 128,
     });
     sizes.sum::<usize>() + 128
 }
 
 fn respond(version: &Version, encoded: Encoded, head: &HeaderMap) -> Reply {
-    let Encoded { body, json_length } = encoded;
+    let Encoded { body, lent, json_length } = encoded;
     let mut reply = Reply::ok(if json_length.is_some() { OCTETS } else { JSON }, Bytes::new());
     if let Some(length) = json_length {
         reply.set(JSON_LENGTH, HeaderValue::from(length));
@@ -342,7 +345,7 @@ fn respond(version: &Version, encoded: Encoded, head: &HeaderMap) -> Reply {
         reply.set(DIGEST, digest);
     }
     reply.set(VERSION, HeaderValue::from(version.number));
-    body::compress(head, &mut reply, body.into());
+    body::compress(head, &mut reply, body.into(), lent);
     reply
 }
 

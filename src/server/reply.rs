@@ -1,15 +1,61 @@
 //! Answers and errors as HTTP: the one place that knows status codes.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use http_body_util::Full;
+use http_body::{Frame, SizeHint};
 
 use super::route::Methods;
 use crate::error::{Code, Fault};
 
-/// A whole answer: bodies are known before the head is sent.
-pub(super) type Body = Full<Bytes>;
+/// A whole answer, known before the head is sent: its bytes in one piece, or in several where some
+/// are lent by who made them.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    first: Bytes,
+    rest: std::vec::IntoIter<Bytes>,
+}
+
+impl Body {
+    pub(super) fn pieces(first: Bytes, rest: Vec<Bytes>) -> Self {
+        Self { first, rest: rest.into_iter() }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(first: Bytes) -> Self {
+        Self::pieces(first, Vec::new())
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match std::mem::take(&mut self.first) {
+            first if first.is_empty() => self.rest.next(),
+            first => Some(first),
+        };
+        Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.rest.as_slice().is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest: usize = self.rest.as_slice().iter().map(Bytes::len).sum();
+        SizeHint::with_exact((self.first.len() + rest) as u64)
+    }
+}
 
 /// The media type of everything that is JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -95,7 +141,7 @@ impl Reply {
     }
 
     fn new(code: Code, content_type: HeaderValue, body: Bytes) -> Self {
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = status(code);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         Self { code, response, error: None }

@@ -48,6 +48,16 @@ struct Options {
     /// File with the answer to give [default: one like the gateway's for the digits model]
     #[arg(long, value_name = "FILE")]
     answer: Option<PathBuf>,
+    /// Give the request's body back, unread: the ceiling for large binary tensors
+    #[arg(long, conflicts_with = "answer")]
+    echo: bool,
+}
+
+/// What requests are answered with.
+#[derive(Clone)]
+enum Answer {
+    Fixed(Bytes),
+    Echo,
 }
 
 #[derive(Deserialize)]
@@ -81,8 +91,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("{} is not a loopback address", options.listen.ip()).into());
     }
     let answer = match &options.answer {
-        Some(file) => Bytes::from(fs::read(file)?),
-        None => Bytes::from_static(ANSWER.as_bytes()),
+        _ if options.echo => Answer::Echo,
+        Some(file) => Answer::Fixed(Bytes::from(fs::read(file)?)),
+        None => Answer::Fixed(Bytes::from_static(ANSWER.as_bytes())),
     };
     let listener = TcpListener::bind(options.listen).await?;
     println!("listening on {}", listener.local_addr()?);
@@ -104,7 +115,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn serve(stream: TcpStream, answer: Bytes) {
+async fn serve(stream: TcpStream, answer: Answer) {
     let service = service_fn(|request| reply(request, &answer));
     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served
@@ -123,7 +134,7 @@ fn is_hang_up(error: &hyper::Error) -> bool {
 
 async fn reply(
     request: Request<Incoming>,
-    answer: &Bytes,
+    answer: &Answer,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() == Method::GET {
         // The scenarios wait for readiness as they do with the gateway.
@@ -132,7 +143,9 @@ async fn reply(
     let Ok(body) = request.into_body().collect().await else {
         return Ok(refusal());
     };
-    match serde_json::from_slice::<Infer<'_>>(&body.to_bytes()) {
+    let body = body.to_bytes();
+    let Answer::Fixed(answer) = answer else { return Ok(Response::new(Full::new(body))) };
+    match serde_json::from_slice::<Infer<'_>>(&body) {
         Ok(infer) if infer.inputs.iter().all(Input::is_valid) => {
             let mut response = Response::new(Full::new(answer.clone()));
             let json = HeaderValue::from_static("application/json");

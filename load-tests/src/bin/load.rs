@@ -58,6 +58,10 @@ async fn drive(options: &Options) -> Result<Report, Box<dyn Error>> {
         connections.spawn(async move { run.connection().await });
     }
 
+    let pacer = {
+        let run = Arc::clone(&run);
+        std::thread::spawn(move || run.pace())
+    };
     let mut tallies = Tallies::default();
     loop {
         tokio::select! {
@@ -71,11 +75,14 @@ async fn drive(options: &Options) -> Result<Report, Box<dyn Error>> {
         }
     }
     let measured = run.measured();
+    pacer.join().map_err(|_| "the pacer panicked")?;
     if show_progress {
         eprint!("\r\x1b[K");
     }
     let mut report =
         Report::new(options.url.to_string(), options.connections.get(), tallies, measured);
+    report.rate = options.rate;
+    report.unsent = run.unsent();
     report.interrupted = run.is_stopped();
     Ok(report)
 }

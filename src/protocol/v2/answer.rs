@@ -1,5 +1,6 @@
 //! Answers: tensors to bytes. Nothing here can fail.
 
+use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::request::Form;
@@ -29,9 +30,17 @@ pub struct AnswerOutput<'a> {
     pub form: Form,
 }
 
-/// Appends `answer` to `buffer`. Returns the length of the JSON part where binary tensors follow
-/// it. BYTES that are not UTF-8 go as binary whatever their form says.
-pub fn encode_answer(answer: &Answer<'_>, buffer: &mut Vec<u8>) -> Option<usize> {
+/// Binary data from this size on is lent to the socket rather than copied.
+pub const LEND_FROM: usize = 64 << 10;
+
+/// Appends `answer` to `buffer`; what follows it are the pieces put into `lent`. Returns the length
+/// of the JSON part where binary tensors follow it. BYTES that are not UTF-8 go as binary whatever
+/// their form says.
+pub fn encode_answer(
+    answer: &Answer<'_>,
+    buffer: &mut Vec<u8>,
+    lent: &mut Vec<Bytes>,
+) -> Option<usize> {
     let start = buffer.len();
     buffer.extend_from_slice(b"{\"model_name\":");
     string(answer.model_name, buffer);
@@ -42,15 +51,16 @@ pub fn encode_answer(answer: &Answer<'_>, buffer: &mut Vec<u8>) -> Option<usize>
         string(id, buffer);
     }
     let outputs = answer.outputs.iter().map(|output| (output.name, output.tensor, output.form));
-    tensors("outputs", outputs, start, buffer)
+    tensors("outputs", outputs, start, buffer, lent)
 }
 
-/// Appends `,"<member>":[...]}` and the binary part.
+/// Appends `,"<member>":[...]}` and the binary part, whose large pieces go into `lent`.
 pub(super) fn tensors<'a>(
     member: &str,
     list: impl Iterator<Item = (&'a str, &'a Tensor, Form)> + Clone,
     start: usize,
     buffer: &mut Vec<u8>,
+    lent: &mut Vec<Bytes>,
 ) -> Option<usize> {
     let list =
         list.map(|(name, tensor, form)| (name, tensor, form == Form::Binary || !is_json(tensor)));
@@ -85,7 +95,12 @@ pub(super) fn tensors<'a>(
     for (_, tensor, is_binary) in list {
         if is_binary {
             follows |= !tensor.data().is_empty();
-            buffer.extend_from_slice(tensor.data());
+            // What comes after a piece that is lent is behind it.
+            if lent.is_empty() && tensor.data().len() < LEND_FROM {
+                buffer.extend_from_slice(tensor.data());
+            } else {
+                lent.push(tensor.data().clone());
+            }
         }
     }
     follows.then_some(json_length)

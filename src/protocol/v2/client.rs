@@ -41,7 +41,10 @@ pub fn encode_request(
         format!("\"parameters\":{{\"binary_data_output\":{binary}}}").as_bytes(),
     );
     let inputs = inputs.iter().map(|&(name, tensor)| (name, tensor, form));
-    tensors("inputs", inputs, start, buffer)
+    let mut lent = Vec::new();
+    let json_length = tensors("inputs", inputs, start, buffer, &mut lent);
+    lent.iter().for_each(|piece| buffer.extend_from_slice(piece));
+    json_length
 }
 
 /// Decodes the body of an answer, whose JSON part has `json_length` bytes where binary tensors

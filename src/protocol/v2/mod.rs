@@ -28,7 +28,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, AnswerOutput, encode_answer};
+pub use answer::{Answer, AnswerOutput, LEND_FROM, encode_answer};
 pub use classification::classify;
 pub use client::{DecodedAnswer, decode_answer, encode_request};
 pub use error::ProtocolError;

@@ -40,6 +40,30 @@ fn check_error(body: &str, signature: &Signature, expected: &str) {
     assert!(error.contains(expected), "{body}\n   gave: {error}\nexpected: {expected}");
 }
 
+/// An answer with what it lends.
+fn whole_answer(answer: &Answer<'_>, buffer: &mut Vec<u8>) -> Option<usize> {
+    let mut lent = Vec::new();
+    let json_length = encode_answer(answer, buffer, &mut lent);
+    lent.iter().for_each(|piece| buffer.extend_from_slice(piece));
+    json_length
+}
+
+#[test]
+fn large_binary_outputs_are_lent_and_what_follows_them_is_behind_them() {
+    let bytes = |length: usize, byte: u8| {
+        Tensor::new(Datatype::Uint8, [length].as_slice(), vec![byte; length].into()).unwrap()
+    };
+    let (small, large, last) = (bytes(10, 1), bytes(LEND_FROM, 2), bytes(5, 3));
+    let output = |name, tensor| AnswerOutput { name, tensor, form: Form::Binary };
+    let outputs = [output("a", &small), output("b", &large), output("c", &last)];
+    let answer = Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
+    let (mut buffer, mut lent) = (Vec::new(), Vec::new());
+    let json_length = encode_answer(&answer, &mut buffer, &mut lent).unwrap();
+    assert_eq!(buffer[json_length..], [1; 10]);
+    assert_eq!(lent, [large.data().clone(), last.data().clone()]);
+    assert_eq!(lent[0].as_ptr(), large.data().as_ptr());
+}
+
 #[test]
 fn errors_name_the_tensor_what_was_expected_and_what_came() {
     let n = "{\"name\":\"n\",\"datatype\":\"INT8\",\"shape\":[1],\"data\":[1]}";
@@ -345,7 +369,7 @@ fn answers_are_written_in_order_and_numbers_as_short_as_they_can_be() {
     ];
     let answer = Answer { model_name: "m", model_version: "3", id: Some("i\t"), outputs: &outputs };
     let mut buffer = Vec::new();
-    assert_eq!(encode_answer(&answer, &mut buffer), None);
+    assert_eq!(whole_answer(&answer, &mut buffer), None);
     assert_eq!(
         String::from_utf8(buffer).unwrap(),
         "{\"model_name\":\"m\",\"model_version\":\"3\",\"id\":\"i\\t\",\"outputs\":[\
@@ -362,7 +386,7 @@ fn bytes_that_are_no_text_go_as_binary_and_empty_binary_needs_no_header() {
         let outputs = [AnswerOutput { name: "z", tensor, form }];
         let answer = Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
         let mut buffer = Vec::new();
-        let length = encode_answer(&answer, &mut buffer);
+        let length = whole_answer(&answer, &mut buffer);
         (length, buffer)
     };
     let (length, buffer) = encode(&z, Form::Json);
@@ -454,7 +478,7 @@ proptest! {
             .collect();
         let answer = Answer { model_name: "m", model_version: "1", id: Some("id"), outputs: &outputs };
         let mut body = Vec::new();
-        let length = encode_answer(&answer, &mut body);
+        let length = whole_answer(&answer, &mut body);
         let answer = decode_answer(&body.into(), length).unwrap();
         prop_assert_eq!(answer.id.as_deref(), Some("id"));
         for ((sent, got), (_, back)) in tensors.iter().zip(&request.inputs).zip(&answer.outputs) {
