@@ -35,11 +35,12 @@ fn codec(criterion: &mut Criterion) {
             let outputs = [AnswerOutput { name: "x", tensor: &tensor, form }];
             let answer =
                 Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
-            let mut buffer = Vec::new();
+            let (mut buffer, mut lent) = (Vec::new(), Vec::new());
             group.bench_function(format!("encode {form:?}"), |bencher| {
                 bencher.iter(|| {
                     buffer.clear();
-                    encode_answer(&answer, &mut buffer)
+                    lent.clear();
+                    encode_answer(&answer, &mut buffer, &mut lent)
                 });
             });
         }

@@ -158,6 +158,15 @@ impl Executor {
         Ok(outcome)
     }
 
+    /// Runs `work`, which is too long for an I/O thread, on the pool. The receiver yields what it
+    /// gives, or nothing where it panicked or the pool is closed.
+    pub fn run_aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        self.pool.run_errand(work)
+    }
+
     /// Whether it panicked so often that it is not run any more.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {

@@ -108,8 +108,13 @@ struct Shared {
     busy: Gauge,
 }
 
-#[derive(Debug, Default)]
+/// Work of no version, for which an I/O thread has no time.
+type Errand = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct Line {
+    /// Go before all versions: they are milliseconds, and each is a request that was accepted.
+    errands: VecDeque<Errand>,
     /// Versions that have something waiting.
     ready: Vec<Arc<Queue>>,
     /// What the version that was picked last had been given.
@@ -144,6 +149,22 @@ impl Pool {
     pub fn close(&self) {
         self.shared.line().closed = true;
         self.shared.work.notify_all();
+    }
+
+    /// Runs `work` on a thread of the pool. The receiver yields what it gives, or nothing where it
+    /// panicked or the pool is closed.
+    pub(super) fn run_errand<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (reply, outcome) = oneshot::channel();
+        let mut line = self.shared.line();
+        if !line.closed {
+            // Nobody to tell if the caller left meanwhile.
+            line.errands.push_back(Box::new(move || drop(reply.send(work()))));
+            self.shared.work.notify_one();
+        }
+        outcome
     }
 
     pub(super) fn submit(&self, queue: &Arc<Queue>, entry: Entry) -> Result<(), ExecuteError> {
@@ -252,6 +273,12 @@ impl Waiting {
     }
 }
 
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("ready", &self.ready.len()).finish_non_exhaustive()
+    }
+}
+
 impl Line {
     /// The version whose turn it is; or when the next may have one, if nothing comes before.
     fn pick(&self, share: usize) -> Result<Arc<Queue>, Option<Instant>> {
@@ -282,6 +309,14 @@ impl Shared {
     fn run_turn(&self) -> bool {
         let mut line = self.line();
         let queue = loop {
+            if let Some(errand) = line.errands.pop_front() {
+                if !line.errands.is_empty() || !line.ready.is_empty() {
+                    self.work.notify_one();
+                }
+                drop(line);
+                self.run_errand(errand);
+                return true;
+            }
             line = match line.pick(self.share) {
                 Ok(queue) => break queue,
                 Err(Some(next)) => {
@@ -302,6 +337,15 @@ impl Shared {
         }
         self.end_turn(&queue, started.elapsed().as_secs_f64() - charge);
         true
+    }
+
+    fn run_errand(&self, errand: Errand) {
+        self.busy.increment(1.0);
+        // What it holds is dropped with it: whoever waits for it sees that.
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)).is_err() {
+            tracing::error!("work on the compute pool panicked");
+        }
+        self.busy.decrement(1.0);
     }
 
     /// Takes a batch, and charges the version what it is expected to take.

@@ -252,6 +252,19 @@ fn a_preferred_size_is_taken_and_the_rest_waits_for_the_next_batch() {
     assert!(outcome(running).is_ok());
 }
 
+#[test]
+fn errands_run_and_one_that_panics_ends_nothing() {
+    let pool = pool(1);
+    assert_eq!(pool.run_errand(|| 6 * 7).blocking_recv(), Ok(42));
+    let lost = pool.run_errand(|| None::<u8>.unwrap());
+    assert!(lost.blocking_recv().is_err());
+    for _ in 0..3 {
+        assert_eq!(pool.run_errand(|| 1).blocking_recv(), Ok(1));
+    }
+    pool.close();
+    assert!(pool.run_errand(|| 1).blocking_recv().is_err());
+}
+
 /// Panics, or so the engine says, while the first byte is 1.
 struct Panicking;
 

@@ -41,6 +41,10 @@ const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
 const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// A JSON part from this size on is read on the compute pool: as JSON it takes milliseconds, in which
+/// an I/O thread serves no other connection.
+const READ_ASIDE_FROM: usize = 256 << 10;
+
 /// Why a prediction has no answer.
 #[derive(Debug, thiserror::Error)]
 enum InferError {
@@ -185,7 +189,18 @@ async fn predict(
         Prediction { metrics, version, received, ended: false }
     };
     let version = Arc::clone(&prediction.version);
-    let outcome = match start(&version, head, &body, received) {
+    // Binary tensors behind the JSON part are taken as they are.
+    let json_length = number(head, &JSON_LENGTH).ok().flatten();
+    let json_length = json_length.and_then(|length| usize::try_from(length).ok());
+    let started = if json_length.unwrap_or(body.len()) < READ_ASIDE_FROM {
+        start(&version, head, &body, received)
+    } else {
+        let (version, head) = (Arc::clone(&version), head.clone());
+        let own = Arc::clone(&version);
+        let started = own.executor.run_aside(move || start(&version, &head, &body, received));
+        started.await.unwrap_or_else(|_| Err(execute(&own, ExecuteError::ShuttingDown)))
+    };
+    let outcome = match started {
         Ok(started) => finish(&version, started, received).await,
         Err(error) => Err(error),
     };
