@@ -55,6 +55,7 @@ static ALLOCATOR: Counted = Counted;
 /// Requests over which the count is averaged.
 const REQUESTS: u64 = 2000;
 
+#[expect(clippy::print_stdout, reason = "the table is what it is for")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let gateway = gateway(root)?;

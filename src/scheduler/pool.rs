@@ -314,7 +314,7 @@ impl Shared {
                     self.work.notify_one();
                 }
                 drop(line);
-                self.run_errand(errand);
+                run_errand(errand);
                 return true;
             }
             line = match line.pick(self.share) {
@@ -337,15 +337,6 @@ impl Shared {
         }
         self.end_turn(&queue, started.elapsed().as_secs_f64() - charge);
         true
-    }
-
-    fn run_errand(&self, errand: Errand) {
-        self.busy.increment(1.0);
-        // What it holds is dropped with it: whoever waits for it sees that.
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)).is_err() {
-            tracing::error!("work on the compute pool panicked");
-        }
-        self.busy.decrement(1.0);
     }
 
     /// Takes a batch, and charges the version what it is expected to take.
@@ -377,6 +368,13 @@ impl Shared {
         if wakes_another {
             self.work.notify_one();
         }
+    }
+}
+
+fn run_errand(errand: Errand) {
+    // What it holds is dropped with it: whoever waits for it sees that.
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)).is_err() {
+        tracing::error!("work on the compute pool panicked");
     }
 }
 

@@ -256,7 +256,7 @@ fn a_preferred_size_is_taken_and_the_rest_waits_for_the_next_batch() {
 fn errands_run_and_one_that_panics_ends_nothing() {
     let pool = pool(1);
     assert_eq!(pool.run_errand(|| 6 * 7).blocking_recv(), Ok(42));
-    let lost = pool.run_errand(|| None::<u8>.unwrap());
+    let lost = pool.run_errand(|| -> u8 { std::panic::resume_unwind(Box::new("broken")) });
     assert!(lost.blocking_recv().is_err());
     for _ in 0..3 {
         assert_eq!(pool.run_errand(|| 1).blocking_recv(), Ok(1));

@@ -1,10 +1,11 @@
 //! Beyond capacity requests are refused at once, deadlines are kept, batches are exact.
 
+use std::io::{BufReader, Write};
 use std::thread;
 
 use serde_json::Value;
 
-use super::harness::{Answer, Server, Setup, eventually, exchange, head};
+use super::harness::{Answer, Server, Setup, connect, eventually, exchange, head, read_answer};
 use super::onnx;
 
 const INFER: &str = "/v2/models/heavy/infer";
@@ -80,6 +81,68 @@ fn a_deadline_passes_in_the_queue_without_a_run() {
     // Two runs are counted: the warm-up is none of them, and the late one never ran.
     assert_eq!(server.metric("tidegate_execution_rows_count", &[]), 1.0);
     assert_eq!(server.metric("tidegate_predictions_queued", &[]), 0.0);
+}
+
+#[test]
+fn what_cannot_be_answered_in_time_is_refused_at_once() {
+    let one_thread =
+        "[server]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ncompute_threads = 1";
+    // A run takes many times as long as reading its request.
+    let server = Setup::with_models(&[])
+        .file("heavy/1/model.onnx", &onnx::heavy(256, 400))
+        .file("heavy/model.toml", b"[batching]\nmax_batch = 0")
+        .config(one_thread)
+        .start();
+    let [first, second] = [(); 2].map(|()| send(&server, body(1000, "")));
+    eventually("the second to wait", || {
+        (server.metric("tidegate_predictions_queued", &[]) >= 1.0).then_some(())
+    });
+    let body = body(1, "");
+    let headers = [("content-type", "application/json"), ("x-request-timeout-ms", "100")];
+    let refused = server.post_with(INFER, &headers, body.as_bytes());
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.error().contains("would be answered in about"), "{}", refused.error());
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(first.join().unwrap().status, 200);
+    assert_eq!(second.join().unwrap().status, 200);
+}
+
+#[test]
+fn large_requests_are_read_aside_and_their_errors_are_the_same() {
+    let server = heavy("", "");
+    let small = server.post(INFER, &body(1, "")).json();
+    let large = server.post(INFER, &body(2000, ""));
+    assert_eq!(large.status, 200, "{}", large.text());
+    let (small, large) = (numbers(&small), numbers(&large.json()));
+    assert_eq!(large.len(), small.len() * 2000);
+    let difference = large[..small.len()].iter().zip(&small).map(|(a, b)| (a - b).abs());
+    assert!(difference.fold(0.0, f64::max) <= 1e-6);
+    let wrong = server.post(INFER, &body(2000, "").replace("[2000,256]", "[2000,255]"));
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.error().contains("[2000, 255]"), "{}", wrong.error());
+}
+
+#[test]
+fn threads_with_connections_of_their_own_answer_all() {
+    let shards =
+        "[server]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nio_threads = 4\nshards = 3";
+    let server = heavy(shards, "");
+    let body = body(1, "");
+    let head = head("POST", INFER, &[], Some(body.len()));
+    let mut connections: Vec<_> = (0..9).map(|_| BufReader::new(connect(server.http))).collect();
+    for _ in 0..3 {
+        // All ask before the first is read: each shard has some of them.
+        for connection in &mut connections {
+            connection.get_mut().write_all(head.as_bytes()).unwrap();
+            connection.get_mut().write_all(body.as_bytes()).unwrap();
+        }
+        for connection in &mut connections {
+            assert_eq!(read_answer(connection).unwrap().status, 200);
+        }
+    }
+    assert_eq!(server.metric("tidegate_connections", &["plane=\"data\""]), 9.0);
+    drop(connections);
+    server.stop();
 }
 
 #[test]
