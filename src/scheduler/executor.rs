@@ -153,8 +153,9 @@ impl Executor {
     ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
         let Job { inputs, rows, priority, admitted, deadline } = job;
         let (reply, outcome) = oneshot::channel();
-        self.pool
-            .submit(&self.queue, Entry { inputs, rows, priority, admitted, deadline, reply })?;
+        let wait = Duration::ZERO;
+        let entry = Entry { inputs, rows, priority, admitted, deadline, wait, reply };
+        self.pool.submit(&self.queue, entry)?;
         Ok(outcome)
     }
 

@@ -27,6 +27,17 @@ use super::{ExecuteError, Execution, Limits, batch};
 use crate::telemetry::Gauge;
 use crate::tensor::Tensor;
 
+/// How many times its expected time a request must have, so that what was accepted is answered in
+/// time. Under overload all that is accepted waits as long as it may: without a margin half of it
+/// would be late by a little, and its runs wasted.
+const MARGIN: f64 = 1.5;
+
+/// Waits shorter than this say more of a thread's waking than of the queue.
+const SHORTEST_LESSON: Duration = Duration::from_millis(1);
+
+/// Weight of one wait: a thirty-second part.
+const LESSON: f64 = 1.0 / 32.0;
+
 /// A request on its way through the pool.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -36,10 +47,16 @@ pub(super) struct Entry {
     pub(super) priority: u64,
     pub(super) admitted: Instant,
     pub(super) deadline: Instant,
+    /// How long it would wait if all went as the cost model has it.
+    pub(super) wait: Duration,
     pub(super) reply: oneshot::Sender<Result<Execution, ExecuteError>>,
 }
 
 impl Entry {
+    fn allowed(&self) -> Duration {
+        self.deadline.saturating_duration_since(self.admitted)
+    }
+
     /// Lower goes first.
     fn rank(&self) -> u64 {
         self.priority.wrapping_sub(1)
@@ -55,8 +72,10 @@ pub struct Queue {
     waiting: Mutex<Waiting>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
+    /// How much longer entries wait than the cost model has it: the machine has other work as well.
+    slowness: f64,
     entries: VecDeque<Entry>,
     /// Rows of all entries.
     rows: usize,
@@ -70,7 +89,9 @@ impl Queue {
     pub(super) fn new(runner: Arc<Runner>, limits: Limits) -> Self {
         let max_batch = if runner.target.is_batchable() { limits.max_batch.max(1) } else { 1 };
         let limits = Limits { max_batch, ..limits };
-        Self { runner, limits, waiting: Mutex::default() }
+        let waiting =
+            Waiting { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 };
+        Self { runner, limits, waiting: Mutex::new(waiting) }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -167,7 +188,7 @@ impl Pool {
         outcome
     }
 
-    pub(super) fn submit(&self, queue: &Arc<Queue>, entry: Entry) -> Result<(), ExecuteError> {
+    pub(super) fn submit(&self, queue: &Arc<Queue>, mut entry: Entry) -> Result<(), ExecuteError> {
         let mut line = self.shared.line();
         if line.closed {
             return Err(ExecuteError::ShuttingDown);
@@ -185,10 +206,11 @@ impl Pool {
         let others = line.ready.iter().filter(|other| !Arc::ptr_eq(other, queue)).count();
         let of_a_thread = (others + 1) as f64 / self.shared.share as f64;
         let ahead = waiting.rows_ahead(&entry);
-        let expected =
-            queue.expect(ahead).mul_f64(of_a_thread) + queue.runner.cost.expect(entry.rows);
-        let allowed = entry.deadline.saturating_duration_since(entry.admitted);
-        if ahead > 0 && expected > allowed {
+        entry.wait = queue.expect(ahead).mul_f64(of_a_thread);
+        let run = queue.runner.cost.expect(entry.rows);
+        let expected = (entry.wait + run).mul_f64(waiting.slowness);
+        let allowed = entry.allowed();
+        if ahead > 0 && expected.mul_f64(MARGIN) > allowed {
             return Err(ExecuteError::Late { expected, allowed });
         }
         if waiting.entries.is_empty() {
@@ -227,6 +249,16 @@ impl Waiting {
         Some(entry)
     }
 
+    /// Learns from how long an entry has waited.
+    fn learn(&mut self, entry: &Entry, now: Instant) {
+        if entry.wait < SHORTEST_LESSON {
+            return;
+        }
+        let waited = now.saturating_duration_since(entry.admitted);
+        let seen = (waited.as_secs_f64() / entry.wait.as_secs_f64()).clamp(0.5, 8.0);
+        self.slowness += (seen - self.slowness) * LESSON;
+    }
+
     fn drop_abandoned(&mut self, queue: &Queue) {
         let before = self.entries.len();
         self.entries.retain(|entry| !entry.reply.is_closed());
@@ -254,11 +286,18 @@ impl Waiting {
                 break;
             }
             let Some(entry) = self.pop(queue) else { break };
+            self.learn(&entry, now);
+            // A run that would end too late would only make others late; the last one is run in any
+            // case, so that the cost model goes on learning.
+            let too_late = match self.entries.is_empty() {
+                true => entry.deadline,
+                false => entry.deadline - queue.runner.cost.expect(entry.rows).min(entry.allowed()),
+            };
             if entry.reply.is_closed() {
                 queue.runner.metrics.dropped_cancelled.increment(1);
-            } else if entry.deadline <= now {
+            } else if too_late <= now {
                 queue.runner.metrics.dropped_deadline.increment(1);
-                let allowed = entry.deadline.saturating_duration_since(entry.admitted);
+                let allowed = entry.allowed();
                 // Nobody to tell if the caller left meanwhile.
                 drop(entry.reply.send(Err(ExecuteError::Deadline(allowed))));
             } else {

@@ -24,10 +24,10 @@ pub(super) fn read(
         ($type:ty, $parse:expr) => {{
             let capacity = count.min(RESERVE_AT_MOST) * size_of::<$type>();
             let mut data = Vec::with_capacity(capacity);
-            let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
-            let parse: fn(&[u8]) -> Option<$type> = $parse;
+            let mut cursor = Cursor { text, at: 0 };
             let mut element = |cursor: &mut Cursor<'_>| {
-                data.extend_from_slice(&parse(cursor.number())?.to_le_bytes());
+                let element: $type = $parse(cursor)?;
+                data.extend_from_slice(&element.to_le_bytes());
                 Some(())
             };
             cursor.lists(shape, count, &mut element)?;
@@ -35,25 +35,31 @@ pub(super) fn read(
         }};
     }
     match datatype {
-        Datatype::Fp32 => of!(f32, |number| {
-            let narrow = float(number)? as f32;
+        Datatype::Fp32 => of!(f32, |cursor: &mut Cursor<'_>| {
+            let narrow = cursor.float()? as f32;
             narrow.is_finite().then_some(narrow)
         }),
-        Datatype::Fp64 => of!(f64, float),
-        Datatype::Int8 => of!(i8, |number| integer(number)?.try_into().ok()),
-        Datatype::Int16 => of!(i16, |number| integer(number)?.try_into().ok()),
-        Datatype::Int32 => of!(i32, |number| integer(number)?.try_into().ok()),
-        Datatype::Int64 => of!(i64, integer),
-        Datatype::Uint8 => of!(u8, |number| integer(number)?.try_into().ok()),
-        Datatype::Uint16 => of!(u16, |number| integer(number)?.try_into().ok()),
-        Datatype::Uint32 => of!(u32, |number| integer(number)?.try_into().ok()),
-        Datatype::Uint64 => of!(u64, |number| integer(number)?.try_into().ok()),
+        Datatype::Fp64 => of!(f64, Cursor::float),
+        Datatype::Int8 => of!(i8, narrow),
+        Datatype::Int16 => of!(i16, narrow),
+        Datatype::Int32 => of!(i32, narrow),
+        Datatype::Int64 => of!(i64, narrow),
+        Datatype::Uint8 => of!(u8, narrow),
+        Datatype::Uint16 => of!(u16, narrow),
+        Datatype::Uint32 => of!(u32, narrow),
+        Datatype::Uint64 => of!(u64, narrow),
         Datatype::Bool | Datatype::Fp16 | Datatype::Bf16 | Datatype::Bytes => None,
     }
 }
 
+/// An integer that fits.
+#[inline]
+fn narrow<T: TryFrom<i64>>(cursor: &mut Cursor<'_>) -> Option<T> {
+    integer(cursor.number())?.try_into().ok()
+}
+
 struct Cursor<'a> {
-    text: &'a [u8],
+    text: &'a str,
     at: usize,
 }
 
@@ -100,7 +106,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn next(&mut self) -> Option<u8> {
         loop {
-            match self.text.get(self.at)? {
+            match self.text.as_bytes().get(self.at)? {
                 b' ' | b'\n' | b'\t' | b'\r' => self.at += 1,
                 byte => return Some(*byte),
             }
@@ -114,30 +120,75 @@ impl<'a> Cursor<'a> {
 
     /// What stands up to the next comma, bracket or space.
     #[inline]
-    fn number(&mut self) -> &'a [u8] {
-        let Some(_) = self.next() else { return &[] };
+    fn number(&mut self) -> &'a str {
+        let Some(_) = self.next() else { return "" };
         let rest = &self.text[self.at..];
-        let is_end = |byte: &u8| matches!(byte, b',' | b']' | b' ' | b'\n' | b'\t' | b'\r');
-        let length = rest.iter().position(is_end).unwrap_or(rest.len());
+        let length = rest.bytes().position(is_end).unwrap_or(rest.len());
         self.at += length;
         &rest[..length]
     }
+
+    /// A finite number, rounded to the nearest binary64.
+    ///
+    /// Most numbers have so few digits that they and the power of ten are binary64 numbers, of which
+    /// one division makes the nearest (Clinger, "How to Read Floating Point Numbers Accurately",
+    /// PLDI 1990, §3); the standard library does the rest.
+    #[inline]
+    fn float(&mut self) -> Option<f64> {
+        self.next()?;
+        let bytes = &self.text.as_bytes()[self.at..];
+        let is_negative = bytes.first() == Some(&b'-');
+        let start = usize::from(is_negative);
+        let (mut digits, mut point, mut at) = (0_u64, None, start);
+        let end = loop {
+            match bytes.get(at) {
+                // More digits than these are too many in any case.
+                Some(digit @ b'0'..=b'9') if at < start + 18 => {
+                    digits = digits * 10 + u64::from(digit - b'0');
+                }
+                Some(b'.') if point.is_none() => point = Some(at),
+                end => break end,
+            }
+            at += 1;
+        };
+        let decimals = point.map_or(0, |point| at - point - 1);
+        let is_short = at > start && digits <= MOST_DIGITS && decimals < POWERS.len();
+        if !is_short || !end.is_none_or(|&end| is_end(end)) {
+            return self.long_float();
+        }
+        self.at += at;
+        let value = digits as f64 / POWERS[decimals];
+        Some(if is_negative { -value } else { value })
+    }
+
+    fn long_float(&mut self) -> Option<f64> {
+        let number = self.number();
+        // JSON's numbers begin with a digit or a minus; what else Rust reads as a number does not.
+        if !number.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            return None;
+        }
+        number.parse().ok().filter(|value: &f64| value.is_finite())
+    }
 }
 
-/// A finite number.
+/// All whole numbers up to here are binary64 numbers.
+const MOST_DIGITS: u64 = 1 << 53;
+
+/// Powers of ten that are binary64 numbers.
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
 #[inline]
-fn float(number: &[u8]) -> Option<f64> {
-    // JSON's numbers begin with a digit or a minus; what else Rust reads as a number does not.
-    if !matches!(number.first()?, b'0'..=b'9' | b'-') {
-        return None;
-    }
-    let value: f64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-    value.is_finite().then_some(value)
+fn is_end(byte: u8) -> bool {
+    matches!(byte, b',' | b']' | b' ' | b'\n' | b'\t' | b'\r')
 }
 
 /// A number of at most 18 digits without fraction and exponent.
 #[inline]
-fn integer(number: &[u8]) -> Option<i64> {
+fn integer(number: &str) -> Option<i64> {
+    let number = number.as_bytes();
     let (is_negative, digits) = match number.split_first()? {
         (b'-', digits) => (true, digits),
         _ => (false, number),
