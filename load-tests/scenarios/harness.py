@@ -261,7 +261,7 @@ def copy_models(arguments: argparse.Namespace, destination: Path) -> Path:
     return destination
 
 
-def write_config(folder: Path, repository: Path, settings: str) -> tuple[Path, int, int]:
+def write_config(folder: Path, repository: Path, settings: str = "") -> tuple[Path, int, int]:
     """A configuration on free ports, with `settings` at its end: its file, the port for predictions,
     the one for administration."""
     http_port, admin_port = free_ports(2)

@@ -338,6 +338,7 @@ impl Reconciler {
             model: Arc::clone(name),
             number,
             number_text: number.to_string(),
+            number_bytes: number.to_string().into(),
             digest: loaded.digest.clone().into(),
             loaded: Arc::clone(loaded),
             executor,

@@ -56,6 +56,8 @@ pub struct Version {
     pub number: u64,
     /// The number as text, for answers.
     pub number_text: String,
+    /// The same as bytes that answers share.
+    pub number_bytes: Bytes,
     /// The digest's bytes, for answers.
     pub digest: Bytes,
     /// What it was made of.

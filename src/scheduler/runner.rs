@@ -13,7 +13,8 @@ use super::{Cost, Execute, ExecuteError, Execution, Metrics};
 use crate::engine::RunError;
 use crate::tensor::Tensor;
 
-/// The longest expected duration of what runs on an I/O thread. A thread hop costs 5 to 20 µs;
+/// The longest expected duration of what runs on an I/O thread. A hop to the pool and back costs 20
+/// to 26 µs on two idle cores (`benches/dispatch.rs`);
 /// an I/O thread that computes for longer than about half a millisecond makes its other
 /// connections wait noticeably.
 pub(super) const INLINE_BUDGET: Duration = Duration::from_micros(100);

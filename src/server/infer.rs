@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::account::Call;
@@ -261,6 +262,9 @@ fn start(
     Ok(Started { id, outputs, rows, decode, admitted, deadline, _permit: permit, run })
 }
 
+/// A list that needs no memory of its own for as many outputs as most models have.
+type Few<T> = SmallVec<[T; 4]>;
+
 /// An encoded answer: its bytes, and the length of the JSON part where binary tensors follow.
 struct Encoded {
     body: Vec<u8>,
@@ -311,7 +315,7 @@ fn encode(
     outputs: &[Tensor],
 ) -> Result<Encoded, ProtocolError> {
     let specs = &version.signature().outputs;
-    let mut classified: Vec<Option<Tensor>> = Vec::with_capacity(requested.len());
+    let mut classified: Few<Option<Tensor>> = Few::with_capacity(requested.len());
     for output in requested {
         let k = output.classification;
         classified.push(match (k, outputs.get(output.index), specs.get(output.index)) {
@@ -327,7 +331,7 @@ fn encode(
         let name = specs.get(output.index)?.name.as_str();
         Some(AnswerOutput { name, tensor, form: output.form })
     });
-    let outputs: Vec<AnswerOutput<'_>> = pairs.collect();
+    let outputs: Few<AnswerOutput<'_>> = pairs.collect();
     let answer = Answer {
         model_name: &version.model,
         model_version: &version.number_text,
@@ -355,11 +359,12 @@ fn respond(version: &Version, encoded: Encoded, head: &HeaderMap) -> Reply {
     if let Some(length) = json_length {
         reply.set(JSON_LENGTH, HeaderValue::from(length));
     }
-    // The digest is checked text: this cannot fail.
-    if let Ok(digest) = HeaderValue::from_maybe_shared(version.digest.clone()) {
-        reply.set(DIGEST, digest);
+    // Digests and numbers are plain text: this cannot fail.
+    for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
+        if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
+            reply.set(name, value);
+        }
     }
-    reply.set(VERSION, HeaderValue::from(version.number));
     body::compress(head, &mut reply, body.into(), lent);
     reply
 }

@@ -4,9 +4,12 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::ProtocolError;
-use super::wire::{self, Parameters, Side, WireData, WireMessage, WireOutput, WireTensor};
+use super::wire::{
+    self, Parameters, Side, WireData, WireMessage, WireOutput, WireTensor, WireTensors,
+};
 use crate::tensor::{Datatype, Shape, Signature, Specs, Tensor, TensorSpec};
 
 /// A request for a prediction.
@@ -135,12 +138,12 @@ pub(super) fn tensor(listed: WireTensor<'_>, binary: &mut Binary) -> Result<Tens
 
 /// Puts listed tensors into the order of `specs`, each checked against its declaration.
 fn bind(
-    listed: Vec<WireTensor<'_>>,
+    listed: WireTensors<'_>,
     specs: &[TensorSpec],
     what: &str,
     mut binary: Binary,
 ) -> Result<Vec<Tensor>, ProtocolError> {
-    let mut bound: Vec<Option<Tensor>> = specs.iter().map(|_| None).collect();
+    let mut bound: SmallVec<[Option<Tensor>; 4]> = specs.iter().map(|_| None).collect();
     // In the order of the list: the binary part follows it.
     for listed in listed {
         let place = specs.iter().zip(&mut bound).find(|(spec, _)| spec.name == listed.name);

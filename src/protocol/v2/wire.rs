@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::ProtocolError;
 use super::data::DataSeed;
@@ -22,6 +23,9 @@ pub(super) struct WireTensor<'a> {
     pub(super) shape: Shape,
     pub(super) data: WireData,
 }
+
+/// All that are listed; as many as most models have need no memory of their own.
+pub(super) type WireTensors<'a> = SmallVec<[WireTensor<'a>; 2]>;
 
 /// Where a listed tensor's elements are.
 #[derive(Debug)]
@@ -47,7 +51,7 @@ pub(super) struct WireMessage<'a> {
     pub(super) model_version: Option<Cow<'a, str>>,
     pub(super) parameters: Parameters,
     /// `inputs` of a request, `outputs` of an answer.
-    pub(super) tensors: Option<Vec<WireTensor<'a>>>,
+    pub(super) tensors: Option<WireTensors<'a>>,
     /// `outputs` of a request.
     pub(super) requested: Option<Vec<WireOutput<'a>>>,
 }
@@ -77,7 +81,7 @@ pub(super) fn read(json: &[u8], side: Side) -> Result<WireMessage<'_>, ProtocolE
 }
 
 /// Reads a list of tensors.
-pub(super) fn read_tensors(json: &[u8]) -> Result<Vec<WireTensor<'_>>, ProtocolError> {
+pub(super) fn read_tensors(json: &[u8]) -> Result<WireTensors<'_>, ProtocolError> {
     let reading = RefCell::new(None);
     with(json, &reading, TensorsSeed { reading: &reading })
 }
@@ -185,7 +189,7 @@ struct TensorsSeed<'r> {
 }
 
 impl<'de> DeserializeSeed<'de> for TensorsSeed<'_> {
-    type Value = Vec<WireTensor<'de>>;
+    type Value = WireTensors<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_seq(self)
@@ -193,14 +197,14 @@ impl<'de> DeserializeSeed<'de> for TensorsSeed<'_> {
 }
 
 impl<'de> Visitor<'de> for TensorsSeed<'_> {
-    type Value = Vec<WireTensor<'de>>;
+    type Value = WireTensors<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of tensors")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut tensors = Vec::new();
+        let mut tensors = WireTensors::new();
         while let Some(tensor) = list.next_element_seed(TensorSeed { reading: self.reading })? {
             tensors.push(tensor);
         }
