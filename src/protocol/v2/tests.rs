@@ -49,22 +49,6 @@ fn whole_answer(answer: &Answer<'_>, buffer: &mut Vec<u8>) -> Option<usize> {
 }
 
 #[test]
-fn large_binary_outputs_are_lent_and_what_follows_them_is_behind_them() {
-    let bytes = |length: usize, byte: u8| {
-        Tensor::new(Datatype::Uint8, [length].as_slice(), vec![byte; length].into()).unwrap()
-    };
-    let (small, large, last) = (bytes(10, 1), bytes(LEND_FROM, 2), bytes(5, 3));
-    let output = |name, tensor| AnswerOutput { name, tensor, form: Form::Binary };
-    let outputs = [output("a", &small), output("b", &large), output("c", &last)];
-    let answer = Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
-    let (mut buffer, mut lent) = (Vec::new(), Vec::new());
-    let json_length = encode_answer(&answer, &mut buffer, &mut lent).unwrap();
-    assert_eq!(buffer[json_length..], [1; 10]);
-    assert_eq!(lent, [large.data().clone(), last.data().clone()]);
-    assert_eq!(lent[0].as_ptr(), large.data().as_ptr());
-}
-
-#[test]
 fn errors_name_the_tensor_what_was_expected_and_what_came() {
     let n = "{\"name\":\"n\",\"datatype\":\"INT8\",\"shape\":[1],\"data\":[1]}";
     let both = |x: &str| format!("{{\"inputs\":[{x},{n}]}}");
