@@ -30,19 +30,6 @@ impl Execute for Busy {
 }
 
 fn executor(model: Duration, pool: &Pool) -> Executor {
-    let telemetry = Telemetry::default();
-    let counter = |metric| telemetry.counter(metric, &[]);
-    let metrics = Metrics {
-        model: "busy".into(),
-        queued: telemetry.gauge(names::QUEUED, &[]),
-        dropped_deadline: counter(names::QUEUE_DROPPED),
-        dropped_cancelled: counter(names::QUEUE_DROPPED),
-        panics: counter(names::PANICS),
-        quarantines: counter(names::QUARANTINES),
-        demotions: counter(names::DEMOTIONS),
-        batch_rows: telemetry.histogram(names::BATCH_ROWS, &[]),
-        executions: Arc::default(),
-    };
     let limits = Limits {
         max_in_flight: 1024,
         max_batch: 0,
@@ -50,7 +37,13 @@ fn executor(model: Duration, pool: &Pool) -> Executor {
         preferred: Vec::new(),
         always_batches: false,
     };
-    Executor::new(Arc::new(Busy(model)), Cost::constant(model), limits, metrics, pool.clone())
+    Executor::new(
+        Arc::new(Busy(model)),
+        Cost::constant(model),
+        limits,
+        Metrics::unseen(),
+        pool.clone(),
+    )
 }
 
 fn dispatch(criterion: &mut Criterion) {

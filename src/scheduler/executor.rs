@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::pool::Entry;
 use super::runner::Runner;
 use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue};
-use crate::telemetry::{Counter, Gauge, Histogram, Sharded};
+use crate::telemetry::{Counter, Gauge, Histogram, Sharded, Telemetry, names};
 use crate::tensor::Tensor;
 
 /// What a version may take at once.
@@ -48,6 +48,26 @@ pub struct Metrics {
     pub batch_rows: Arc<Histogram>,
     /// Executions: a batch is one.
     pub executions: Arc<Sharded<1>>,
+}
+
+impl Metrics {
+    /// Handles that no scrape shows, for benches and tests.
+    #[must_use]
+    pub fn unseen() -> Self {
+        let telemetry = Telemetry::default();
+        let counter = |metric| telemetry.counter(metric, &[]);
+        Self {
+            model: "unseen".into(),
+            queued: telemetry.gauge(names::QUEUED, &[]),
+            dropped_deadline: counter(names::QUEUE_DROPPED),
+            dropped_cancelled: counter(names::QUEUE_DROPPED),
+            panics: counter(names::PANICS),
+            quarantines: counter(names::QUARANTINES),
+            demotions: counter(names::DEMOTIONS),
+            batch_rows: telemetry.histogram(names::BATCH_ROWS, &[]),
+            executions: Arc::default(),
+        }
+    }
 }
 
 /// Executes one version's predictions.
@@ -159,13 +179,18 @@ impl Executor {
         Ok(outcome)
     }
 
-    /// Runs `work`, which is too long for an I/O thread, on the pool. The receiver yields what it
-    /// gives, or nothing where it panicked or the pool is closed.
-    pub fn run_aside<T: Send + 'static>(
+    /// Runs `work`, which is too long for an I/O thread, on the pool. A panic goes on here.
+    pub async fn run_aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<T> {
-        self.pool.run_errand(work)
+    ) -> Result<T, ExecuteError> {
+        // What the work may leave half done is dropped with it.
+        let caught = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        match self.pool.run_errand(caught).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ExecuteError::ShuttingDown),
+        }
     }
 
     /// Whether it panicked so often that it is not run any more.

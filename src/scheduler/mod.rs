@@ -1,17 +1,19 @@
 //! When and where a prediction runs.
 //!
 //! A small model runs inline, on the I/O thread that decoded the request: a thread hop would cost
-//! more than the model. A heavy one runs on the compute pool, so that sockets go on being served.
-//! Which of the two is decided for each request from what the model is known to cost
-//! ([`Cost`]); both observe the same limits and deadlines. On the pool, what waits for the same
-//! model is run together where batching is configured ([`batch`]).
+//! more than the model. A heavy one runs on the compute pool ([`pool`]), so that sockets go on
+//! being served. Which of the two is decided for each request from what the model is known to cost
+//! ([`Cost`]); both observe the same limits and deadlines, and both run through [`runner`], which
+//! minds panics. On the pool, what waits for the same model is run together where that is
+//! configured or pays ([`batch`]).
 //!
 //! The scheduler knows what it executes as [`Execute`] and tensors; it knows no versions.
 //!
 //! Invariants:
 //! - what was admitted is answered exactly once, or dropped unrun because its deadline passed or
 //!   its caller went away, which is counted;
-//! - queues are bounded: beyond the limit a request is refused at once;
+//! - queues are bounded: beyond the limit, or where its turn would come too late, a request is
+//!   refused at once;
 //! - a panic in one execution leaves the pool and all else as they were.
 
 mod batch;

@@ -47,8 +47,13 @@ impl Gated {
             leave: Mutex::new(leaves),
             is_batchable: limits.max_batch > 1,
         };
-        let executor =
-            Executor::new(Arc::new(gate), Cost::constant(cost), limits, metrics(), pool.clone());
+        let executor = Executor::new(
+            Arc::new(gate),
+            Cost::constant(cost),
+            limits,
+            Metrics::unseen(),
+            pool.clone(),
+        );
         Self { executor, began: has_begun, leave }
     }
 
@@ -82,22 +87,6 @@ type Outcome = oneshot::Receiver<Result<Execution, ExecuteError>>;
 
 fn row_of(row: u8) -> Tensor {
     Tensor::new(Datatype::Uint8, [1, 1].as_slice(), vec![row].into()).unwrap()
-}
-
-fn metrics() -> Metrics {
-    let telemetry = Telemetry::default();
-    let counter = |metric| telemetry.counter(metric, &[]);
-    Metrics {
-        model: "m".into(),
-        queued: telemetry.gauge(names::QUEUED, &[]),
-        dropped_deadline: counter(names::QUEUE_DROPPED),
-        dropped_cancelled: counter(names::QUEUE_DROPPED),
-        panics: counter(names::PANICS),
-        quarantines: counter(names::QUARANTINES),
-        demotions: counter(names::DEMOTIONS),
-        batch_rows: telemetry.histogram(names::BATCH_ROWS, &[]),
-        executions: Arc::default(),
-    }
 }
 
 fn pool(n_threads: usize) -> Pool {
@@ -284,7 +273,7 @@ impl Execute for Panicking {
 #[test]
 fn panics_in_a_row_lead_to_quarantine() {
     let cost = Cost::constant(Duration::ZERO);
-    let executor = Executor::new(Arc::new(Panicking), cost, limits(), metrics(), pool(1));
+    let executor = Executor::new(Arc::new(Panicking), cost, limits(), Metrics::unseen(), pool(1));
     let run = |row| executor.run_inline(&[row_of(row)], 1, Instant::now()).map(|_| ());
     for row in [1, 1, 0, 1, 1, 0] {
         assert_eq!(run(row).is_ok(), row == 0);
@@ -321,7 +310,7 @@ impl Execute for Slow {
 #[test]
 fn who_holds_up_io_threads_goes_to_the_pool_and_comes_back() {
     let cost = Cost::constant(Duration::from_micros(1));
-    let executor = Executor::new(Arc::new(Slow), cost, limits(), metrics(), pool(1));
+    let executor = Executor::new(Arc::new(Slow), cost, limits(), Metrics::unseen(), pool(1));
     for _ in 0..3 {
         assert_eq!(executor.place(1), Placement::Inline);
         executor.run_inline(&[row_of(5)], 1, Instant::now()).unwrap();

@@ -196,10 +196,9 @@ async fn predict(
     let started = if json_length.unwrap_or(body.len()) < READ_ASIDE_FROM {
         start(&version, head, &body, received)
     } else {
-        let (version, head) = (Arc::clone(&version), head.clone());
-        let own = Arc::clone(&version);
-        let started = own.executor.run_aside(move || start(&version, &head, &body, received));
-        started.await.unwrap_or_else(|_| Err(execute(&own, ExecuteError::ShuttingDown)))
+        let (own, head) = (Arc::clone(&version), head.clone());
+        let reading = version.executor.run_aside(move || start(&own, &head, &body, received));
+        reading.await.unwrap_or_else(|error| Err(execute(&version, error)))
     };
     let outcome = match started {
         Ok(started) => finish(&version, started, received).await,
