@@ -1,5 +1,7 @@
 //! Tensors as rows of values: what the operators of this domain work on.
 
+use std::any::Any;
+
 use std::borrow::Cow;
 
 use tract_onnx::tract_core::internal::{
@@ -28,6 +30,14 @@ pub(super) fn floats(tensor: &Tensor) -> TractResult<Cow<'_, [f32]>> {
 
 /// A tensor of `data`, which fills `shape`.
 pub(super) fn tensor<T: Datum>(shape: &[usize], data: Vec<T>) -> TractResult<Tensor> {
+    // The way through an array is as long as a small operator: most outputs need not go it.
+    let any: &dyn Any = &data;
+    if let Some(data) = any.downcast_ref::<Vec<f32>>() {
+        return Tensor::from_shape(shape, data);
+    }
+    if let Some(data) = any.downcast_ref::<Vec<i64>>() {
+        return Tensor::from_shape(shape, data);
+    }
     Ok(ArrayD::from_shape_vec(IxDyn(shape), data)?.into_tensor())
 }
 
