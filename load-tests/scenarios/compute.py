@@ -25,9 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = harness.build_gateway(arguments)
-    harness.build_load_tests(arguments)
-    models = harness.measured_models()
+    program, models = harness.build_all(arguments)
     result, met = {}, []
     for model, rows in BOUND.items():
         ratio, each = bound(arguments, program, models, model, rows)
@@ -91,8 +89,6 @@ def batching(arguments: argparse.Namespace, program: Path, models: Path) -> tupl
             reports = generator.rounds(arguments, servers, folder, arguments.rounds,
                                        seconds=arguments.seconds, connections=64)
     medians = {name: generator.summary(each) for name, each in reports.items()}
-    generator.heading(f"{BATCHED}, batching")
-    for name, each in medians.items():
-        generator.line(name, each)
+    generator.table(f"{BATCHED}, batching", medians)
     ratio = medians["on"]["requests_per_second"] / medians["off"]["requests_per_second"]
     return ratio, {"medians": medians, "rounds": reports}

@@ -95,13 +95,11 @@ def summary(reports: list[dict]) -> dict[str, float]:
     }
 
 
-def heading(first: str) -> None:
-    print(f"\n{first:24} {'requests/s':>10}  {'p50 µs':>8}  {'p99 µs':>8}  {'CPU µs/request':>14}")
-
-
-def line(name: str, each: dict[str, float]) -> None:
-    print(f"{name:24} {each['requests_per_second']:10.0f}  {each['p50_us']:8.0f}  "
-          f"{each['p99_us']:8.0f}  {each['cpu_us_per_request']:14.1f}", flush=True)
+def table(title: str, medians: dict[str, dict[str, float]]) -> None:
+    print(f"\n{title:24} {'requests/s':>10}  {'p50 µs':>8}  {'p99 µs':>8}  {'CPU µs/request':>14}")
+    for name, each in medians.items():
+        print(f"{name:24} {each['requests_per_second']:10.0f}  {each['p50_us']:8.0f}  "
+              f"{each['p99_us']:8.0f}  {each['cpu_us_per_request']:14.1f}", flush=True)
 
 
 def compute_us(server: Server, model: str) -> tuple[int, float]:

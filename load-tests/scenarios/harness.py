@@ -118,6 +118,13 @@ def measured_models() -> Path:
     return folder
 
 
+def build_all(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The gateway's binary and the repository of models.py, with all that measures them built."""
+    program = build_gateway(arguments)
+    build_load_tests(arguments)
+    return program, measured_models()
+
+
 def plot(result: Path) -> None:
     """Draws a result beside it."""
     script = ROOT / "load-tests" / "plot.py"

@@ -19,9 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = harness.build_gateway(arguments)
-    harness.build_load_tests(arguments)
-    models = harness.measured_models()
+    program, models = harness.build_all(arguments)
     light = ["--bodies", models / LIGHT / "requests-1.jsonl"]
     heavy = ["--bodies", models / HEAVY / "requests-1.jsonl"]
     paths = {name: f"/v2/models/{name}/infer" for name in (LIGHT, HEAVY)}
@@ -42,9 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
                     beside.append(measure())
                 background.append(report)
     medians = {"alone": generator.summary(alone), "beside": generator.summary(beside)}
-    generator.heading(f"{LIGHT}, {arguments.rate:.0f}/s")
-    for name, each in medians.items():
-        generator.line(name, each)
+    generator.table(f"{LIGHT}, {arguments.rate:.0f}/s", medians)
     print(f"{HEAVY}: {max(r['requests_per_second'] for r in background):.1f} requests/s, "
           f"p50 {background[-1]['latency_us']['p50'] / 1000:.0f} ms")
     ratio = medians["beside"]["p99_us"] / medians["alone"]["p99_us"]

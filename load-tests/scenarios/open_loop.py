@@ -21,9 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = harness.build_gateway(arguments)
-    harness.build_load_tests(arguments)
-    models = harness.measured_models()
+    program, models = harness.build_all(arguments)
     model, deadline = arguments.model, arguments.deadline
     path, bodies = f"/v2/models/{model}/infer", ["--bodies", models / model / "requests-1.jsonl"]
     settings = f'[models.{model}]\ndeadline = "{deadline}ms"'

@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
                 with slow_clients(server, arguments.slow) as closed:
                     beside.append(measure())
     medians = {"alone": generator.summary(alone), "beside": generator.summary(beside)}
-    generator.heading(f"{arguments.rate:.0f}/s, {arguments.slow} slow clients")
-    for name, each in medians.items():
-        generator.line(name, each)
+    generator.table(f"{arguments.rate:.0f}/s, {arguments.slow} slow clients", medians)
     ratio = medians["beside"]["p99_us"] / medians["alone"]["p99_us"]
     print(f"slow connections that the gateway closed in the last round: {closed[0]}")
     print(f"\nno good request failed; 99th percentile beside over alone: {ratio:.2f}, "

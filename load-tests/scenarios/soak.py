@@ -20,9 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = harness.build_gateway(arguments)
-    harness.build_load_tests(arguments)
-    models = harness.measured_models()
+    program, models = harness.build_all(arguments)
     reports, rss = [], []
     with harness.scratch_folder() as folder:
         repository = harness.copy_models(arguments, folder / "models")

@@ -28,9 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = harness.build_gateway(arguments)
-    harness.build_load_tests(arguments)
-    models = harness.measured_models()
+    program, models = harness.build_all(arguments)
     bodies = models / MODEL / "requests-1.jsonl"
     result = {}
     with harness.scratch_folder() as folder, contextlib.ExitStack() as stack:
@@ -51,9 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             medians = {name: generator.summary(each) for name, each in reports.items()}
             medians["tidegate"]["compute_us"] = (after[1] - before[1]) / (after[0] - before[0])
             result[connections] = {"medians": medians, "rounds": reports}
-            generator.heading(f"{connections} connections")
-            for name, each in medians.items():
-                generator.line(name, each)
+            generator.table(f"{connections} connections", medians)
     met = judge(result)
     harness.plot(harness.save("steady", {"connections": result}))
     return 0 if met else 1

@@ -19,9 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = harness.build_gateway(arguments)
-    harness.build_load_tests(arguments)
-    models = harness.measured_models()
+    program, models = harness.build_all(arguments)
     body = ["--body", models / MODEL / "binary",
             "--header", "content-type:application/octet-stream", "--header",
             f"inference-header-content-length:{(models / MODEL / 'binary.length').read_text()}"]
@@ -33,9 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
             reports = generator.rounds(arguments, servers, folder, arguments.rounds,
                                        seconds=arguments.seconds, connections=arguments.connections)
     medians = {name: generator.summary(each) for name, each in reports.items()}
-    generator.heading("600 kB in and out")
-    for name, each in medians.items():
-        generator.line(name, each)
+    generator.table("600 kB in and out", medians)
     ratio = medians["tidegate"]["requests_per_second"] / medians["bare"]["requests_per_second"]
     print(f"\ntidegate/bare: {ratio:.2f} of the bytes/s, target at least {TARGET}: "
           f"{harness.verdict(ratio >= TARGET)}")

@@ -42,13 +42,7 @@ impl Kernel for ArgMax {
 
     fn outputs(&self, inputs: &[Form]) -> TractResult<Vec<Form>> {
         let (_, shape) = only(inputs)?;
-        let axis = self.axis(shape.len())?;
-        let mut shape = shape.clone();
-        match self.keeps_axis {
-            true => shape[axis] = TDim::from(1),
-            false => drop(shape.remove(axis)),
-        }
-        Ok(vec![(DatumType::I64, shape)])
+        Ok(vec![(DatumType::I64, self.reduced(shape.clone(), TDim::from(1))?)])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
@@ -67,12 +61,7 @@ impl Kernel for ArgMax {
             DatumType::U64 => self.positions::<u64>(input),
             other => bail!("cannot compare {other:?}"),
         };
-        let axis = self.axis(input.rank())?;
-        let mut shape: TVec<usize> = input.shape().into();
-        match self.keeps_axis {
-            true => shape[axis] = 1,
-            false => drop(shape.remove(axis)),
-        }
+        let shape = self.reduced(input.shape().into(), 1)?;
         Ok(vec![Tensor::from_shape(&shape, &positions?)?])
     }
 }
@@ -84,6 +73,16 @@ impl ArgMax {
             Ok(axis) if axis < rank => Ok(axis),
             _ => bail!("axis {} of {rank} axes", self.axis),
         }
+    }
+
+    /// The outputs' shape for that of the inputs.
+    fn reduced<T>(&self, mut shape: TVec<T>, one: T) -> TractResult<TVec<T>> {
+        let axis = self.axis(shape.len())?;
+        match self.keeps_axis {
+            true => shape[axis] = one,
+            false => drop(shape.remove(axis)),
+        }
+        Ok(shape)
     }
 
     fn positions<T: Datum + PartialOrd + Copy>(&self, input: &Tensor) -> TractResult<Vec<i64>> {

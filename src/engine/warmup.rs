@@ -44,11 +44,7 @@ impl Plan {
         for (value, &free_size) in
             [Value::Zero, Value::One].into_iter().flat_map(|v| sizes.iter().map(move |s| (v, s)))
         {
-            let inputs: Option<Vec<_>> =
-                specs.iter().map(|spec| filled(spec, 1, free_size, value)).collect();
-            let Some(inputs) = inputs else {
-                break;
-            };
+            let Some(inputs) = self.rows_of(value, 1, free_size) else { break };
             match self.time(&inputs) {
                 Ok((first, cost)) => return Ok(WarmUp { free_size, first, cost }),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -63,11 +59,9 @@ impl Plan {
     fn warm_up_shapes(&self) -> Result<WarmUp, LoadError> {
         let mut found: Option<WarmUp> = None;
         for shapes in self.shapes() {
-            let specs = self.signature().inputs.iter().zip(shapes);
             let mut run = Err(LoadError::WarmUp(format!("shapes {shapes:?} are too large")));
             for value in [Value::Zero, Value::One] {
-                let inputs = specs.clone().map(|(spec, shape)| shaped(spec, shape.clone(), value));
-                let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { break };
+                let Some(inputs) = self.shapes_of(value, shapes) else { break };
                 run = self.time(&inputs).map_err(|error| LoadError::WarmUp(error.to_string()));
                 if run.is_ok() {
                     break;
@@ -87,21 +81,16 @@ impl Plan {
         if !self.signature().is_batchable() {
             return None;
         }
-        let specs = &self.signature().inputs;
-        let inputs =
-            specs.iter().map(|spec| zeros(spec, rows, free_size)).collect::<Option<Vec<_>>>()?;
+        let inputs = self.rows_of(Value::Zero, rows, free_size)?;
         self.time(&inputs).ok().map(|(_, cost)| cost)
     }
 
     /// Runs the plan again and again for `time`, on the shapes that the settings name first or on one
     /// row: how often, and how long that took.
     pub fn run_for(&self, time: Duration, free_size: usize) -> Result<(u64, Duration), LoadError> {
-        let specs = self.signature().inputs.iter();
-        let inputs: Option<Vec<Tensor>> = match self.shapes().first() {
-            Some(shapes) => {
-                specs.zip(shapes).map(|(spec, s)| shaped(spec, s.clone(), Value::Varied)).collect()
-            }
-            None => specs.map(|spec| filled(spec, 1, free_size, Value::Varied)).collect(),
+        let inputs = match self.shapes().first() {
+            Some(shapes) => self.shapes_of(Value::Varied, shapes),
+            None => self.rows_of(Value::Varied, 1, free_size),
         };
         let inputs = inputs.ok_or_else(|| LoadError::WarmUp("the shapes are too large".into()))?;
         let (start, mut runs) = (Instant::now(), 0);
@@ -120,16 +109,33 @@ impl Plan {
         if !self.signature().is_batchable() {
             return false;
         }
-        let specs = &self.signature().inputs;
-        let inputs = specs.iter().map(|spec| filled(spec, rows, free_size, Value::Varied));
-        let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return false };
+        let Some(inputs) = self.rows_of(Value::Varied, rows, free_size) else { return false };
         let Ok(together) = self.run(&inputs) else { return false };
         (0..rows).all(|row| {
             let alone = inputs.iter().map(|input| one_row(input, row)).collect::<Option<Vec<_>>>();
             let Some(Ok(alone)) = alone.map(|alone| self.run(&alone)) else { return false };
-            let pairs = alone.iter().zip(&together);
-            pairs.into_iter().all(|(alone, batch)| Some(alone) == one_row(batch, row).as_ref())
+            let mut pairs = alone.iter().zip(&together);
+            pairs.all(|(alone, batch)| Some(alone) == one_row(batch, row).as_ref())
         })
+    }
+
+    /// Inputs of `rows` rows, with `free_size` for the other free dimensions; nothing where they would
+    /// not fit into memory.
+    fn rows_of(&self, value: Value, rows: usize, free_size: usize) -> Option<Vec<Tensor>> {
+        let input = |spec: &TensorSpec| {
+            let mut shape = spec.shape_with(free_size);
+            if let (Some(first), true) = (shape.first_mut(), spec.is_batchable()) {
+                *first = rows;
+            }
+            filled(spec.datatype, shape, value)
+        };
+        self.signature().inputs.iter().map(input).collect()
+    }
+
+    /// Inputs of these shapes; nothing where they would not fit into memory.
+    fn shapes_of(&self, value: Value, shapes: &[Shape]) -> Option<Vec<Tensor>> {
+        let inputs = self.signature().inputs.iter().zip(shapes);
+        inputs.map(|(spec, shape)| filled(spec.datatype, shape.clone(), value)).collect()
     }
 
     /// Runs `inputs` a few times: the duration of the first run and the shortest after it.
@@ -157,57 +163,33 @@ enum Value {
 }
 
 impl Value {
-    /// The bytes of one element.
-    fn bytes(self, datatype: Datatype, size: usize) -> Vec<u8> {
-        let mut bytes = vec![0; size];
-        match (self, datatype) {
-            (Self::Zero, _) => {}
-            // See `varied`.
-            (Self::Varied, _) => {}
-            (Self::One, Datatype::Fp16) => bytes[1] = 0x3c,
-            (Self::One, Datatype::Bf16) => bytes.copy_from_slice(&[0x80, 0x3f]),
-            (Self::One, Datatype::Fp32) => bytes.copy_from_slice(&1_f32.to_le_bytes()),
-            (Self::One, Datatype::Fp64) => bytes.copy_from_slice(&1_f64.to_le_bytes()),
-            (Self::One, _) => bytes[0] = 1,
-        }
-        bytes
-    }
-}
-
-/// A tensor of zeros that `spec` accepts; nothing where it would not fit into memory.
-pub(super) fn zeros(spec: &TensorSpec, rows: usize, free_size: usize) -> Option<Tensor> {
-    filled(spec, rows, free_size, Value::Zero)
-}
-
-fn filled(spec: &TensorSpec, rows: usize, free_size: usize, value: Value) -> Option<Tensor> {
-    let mut shape = spec.shape_with(free_size);
-    if let (Some(first), true) = (shape.first_mut(), spec.is_batchable()) {
-        *first = rows;
-    }
-    shaped(spec, shape, value)
-}
-
-/// A tensor of this shape, where it fits into memory.
-fn shaped(spec: &TensorSpec, shape: Shape, value: Value) -> Option<Tensor> {
-    let count = crate::tensor::volume(&shape).ok().filter(|&count| count <= LARGEST / 8)?;
-    match spec.datatype {
-        Datatype::Bytes => Tensor::from_elements(shape, std::iter::repeat_n("", count)).ok(),
-        datatype => {
-            let size = datatype.size()?;
-            count.checked_mul(size)?;
-            if let Value::Varied = value {
-                return Tensor::new(datatype, shape, varied(datatype, count).into()).ok();
-            }
-            Tensor::new(datatype, shape, value.bytes(datatype, size).repeat(count).into()).ok()
+    /// `count` elements of `size` bytes each.
+    fn data(self, datatype: Datatype, size: usize, count: usize) -> Vec<u8> {
+        match self {
+            Self::Zero => vec![0; size * count],
+            Self::One => one(datatype, size).repeat(count),
+            Self::Varied => varied(datatype, size, count),
         }
     }
+}
+
+fn one(datatype: Datatype, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    match datatype {
+        Datatype::Fp16 => bytes[1] = 0x3c,
+        Datatype::Bf16 => bytes.copy_from_slice(&[0x80, 0x3f]),
+        Datatype::Fp32 => bytes.copy_from_slice(&1_f32.to_le_bytes()),
+        Datatype::Fp64 => bytes.copy_from_slice(&1_f64.to_le_bytes()),
+        _ => bytes[0] = 1,
+    }
+    bytes
 }
 
 /// Numbers from -2 to 2 in steps of a quarter for floats, 0 and 1 for the others, which may be
 /// positions of something: exact in every datatype, and without a period that rows share.
-fn varied(datatype: Datatype, count: usize) -> Vec<u8> {
+fn varied(datatype: Datatype, size: usize, count: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(1);
-    let mut data = Vec::with_capacity(count * datatype.size().unwrap_or(1));
+    let mut data = Vec::with_capacity(count * size);
     for _ in 0..count {
         let number = f32::from(random.i8(-8..=8)) / 4.0;
         match datatype {
@@ -215,13 +197,22 @@ fn varied(datatype: Datatype, count: usize) -> Vec<u8> {
             Datatype::Bf16 => data.extend_from_slice(&half::bf16::from_f32(number).to_le_bytes()),
             Datatype::Fp32 => data.extend_from_slice(&number.to_le_bytes()),
             Datatype::Fp64 => data.extend_from_slice(&f64::from(number).to_le_bytes()),
-            other => {
+            _ => {
                 data.push(u8::from(number > 0.0));
-                data.resize(data.len() + other.size().unwrap_or(1) - 1, 0);
+                data.resize(data.len() + size - 1, 0);
             }
         }
     }
     data
+}
+
+/// A tensor of this shape, where it fits into memory; of BYTES all elements are empty.
+fn filled(datatype: Datatype, shape: Shape, value: Value) -> Option<Tensor> {
+    let count = crate::tensor::volume(&shape).ok().filter(|&count| count <= LARGEST / 8)?;
+    let Some(size) = datatype.size() else {
+        return Tensor::from_elements(shape, std::iter::repeat_n("", count)).ok();
+    };
+    Tensor::new(datatype, shape, value.data(datatype, size, count).into()).ok()
 }
 
 /// One row of a tensor whose rows have the same size.

@@ -184,9 +184,7 @@ impl Executor {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ExecuteError> {
-        // What the work may leave half done is dropped with it.
-        let caught = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        match self.pool.run_errand(caught).await {
+        match self.pool.run_errand(work).await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(_) => Err(ExecuteError::ShuttingDown),

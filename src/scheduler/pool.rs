@@ -129,7 +129,7 @@ struct Shared {
     busy: Gauge,
 }
 
-/// Work of no version, for which an I/O thread has no time.
+/// Work of no version, for which an I/O thread has no time. Does not panic.
 type Errand = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
@@ -172,12 +172,14 @@ impl Pool {
         self.shared.work.notify_all();
     }
 
-    /// Runs `work` on a thread of the pool. The receiver yields what it gives, or nothing where it
-    /// panicked or the pool is closed.
+    /// Runs `work` on a thread of the pool. The receiver yields what it gives or its panic, or nothing
+    /// where the pool is closed.
     pub(super) fn run_errand<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<T> {
+    ) -> oneshot::Receiver<std::thread::Result<T>> {
+        // What the work may leave half done is dropped with it.
+        let work = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         let (reply, outcome) = oneshot::channel();
         let mut line = self.shared.line();
         if !line.closed {
@@ -353,7 +355,7 @@ impl Shared {
                     self.work.notify_one();
                 }
                 drop(line);
-                run_errand(errand);
+                errand();
                 return true;
             }
             line = match line.pick(self.share) {
@@ -407,13 +409,6 @@ impl Shared {
         if wakes_another {
             self.work.notify_one();
         }
-    }
-}
-
-fn run_errand(errand: Errand) {
-    // What it holds is dropped with it: whoever waits for it sees that.
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(errand)).is_err() {
-        tracing::error!("work on the compute pool panicked");
     }
 }
 

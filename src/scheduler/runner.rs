@@ -14,10 +14,9 @@ use crate::engine::RunError;
 use crate::tensor::Tensor;
 
 /// The longest expected duration of what runs on an I/O thread. A hop to the pool and back costs 20
-/// to 26 µs on two idle cores (`benches/dispatch.rs`);
-/// an I/O thread that computes for longer than about half a millisecond makes its other
-/// connections wait noticeably.
-pub(super) const INLINE_BUDGET: Duration = Duration::from_micros(100);
+/// to 26 µs on two idle cores (`benches/dispatch.rs`); an I/O thread that computes for longer than
+/// about half a millisecond makes its other connections wait noticeably.
+const INLINE_BUDGET: Duration = Duration::from_micros(100);
 
 /// Panics in a row after which a version is put into quarantine.
 const MOST_PANICS: usize = 3;
@@ -83,29 +82,28 @@ impl Runner {
     }
 
     /// Runs and minds panics.
-    pub(super) fn execute(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+    fn execute(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let outcome = self.target.execute(inputs);
-        match &outcome {
-            Ok(_) if self.panics.load(Ordering::Relaxed) > 0 && !self.is_quarantined() => {
-                self.panics.store(0, Ordering::Relaxed);
+        if let Err(RunError::Panic(_)) = outcome {
+            self.metrics.panics.increment(1);
+            if self.panics.fetch_add(1, Ordering::Relaxed) + 1 == MOST_PANICS {
+                self.metrics.quarantines.increment(1);
+                tracing::error!(
+                    model = %self.metrics.model,
+                    panics = MOST_PANICS,
+                    "the engine panicked time after time; the version is in quarantine"
+                );
             }
-            Err(RunError::Panic(_)) => {
-                self.metrics.panics.increment(1);
-                if self.panics.fetch_add(1, Ordering::Relaxed) + 1 == MOST_PANICS {
-                    self.metrics.quarantines.increment(1);
-                    tracing::error!(
-                        model = %self.metrics.model,
-                        panics = MOST_PANICS,
-                        "the engine panicked time after time; the version is in quarantine"
-                    );
-                }
-            }
-            _ => {}
         }
         outcome
     }
 
+    /// Takes a run that succeeded into account, of one request or of a batch.
     pub(super) fn count(&self, rows: usize, computed: Duration) {
+        // The usual case must not write what all threads read; quarantine is for good.
+        if self.panics.load(Ordering::Relaxed) > 0 && !self.is_quarantined() {
+            self.panics.store(0, Ordering::Relaxed);
+        }
         self.cost.observe(rows, computed);
         self.metrics.batch_rows.record(rows as u64);
         self.metrics.executions.add(0, 1);

@@ -244,11 +244,11 @@ fn a_preferred_size_is_taken_and_the_rest_waits_for_the_next_batch() {
 #[test]
 fn errands_run_and_one_that_panics_ends_nothing() {
     let pool = pool(1);
-    assert_eq!(pool.run_errand(|| 6 * 7).blocking_recv(), Ok(42));
+    assert_eq!(pool.run_errand(|| 6 * 7).blocking_recv().unwrap().unwrap(), 42);
     let lost = pool.run_errand(|| -> u8 { std::panic::resume_unwind(Box::new("broken")) });
-    assert!(lost.blocking_recv().is_err());
+    assert!(lost.blocking_recv().unwrap().is_err());
     for _ in 0..3 {
-        assert_eq!(pool.run_errand(|| 1).blocking_recv(), Ok(1));
+        assert_eq!(pool.run_errand(|| 1).blocking_recv().unwrap().unwrap(), 1);
     }
     pool.close();
     assert!(pool.run_errand(|| 1).blocking_recv().is_err());
@@ -287,6 +287,32 @@ fn panics_in_a_row_lead_to_quarantine() {
     // What was admitted before may still end well, which lifts nothing.
     assert!(run(0).is_ok());
     assert!(executor.admit().is_err());
+}
+
+#[test]
+fn a_batch_that_succeeds_ends_a_row_of_panics() {
+    let pool = pool(1);
+    // Both threads are held, so that what is submitted meets.
+    let holders = [(); 2].map(|()| Gated::new(&pool, Duration::ZERO, limits()));
+    let held = holders.each_ref().map(|holder| holder.submit(0, 0));
+    holders.iter().for_each(|holder| assert_eq!(holder.next(), 0));
+    let limits = Limits { max_batch: 8, ..limits() };
+    let cost = Cost::constant(Duration::ZERO);
+    let executor = Executor::new(Arc::new(Panicking), cost, limits, Metrics::unseen(), pool);
+    let panic = || executor.run_inline(&[row_of(1)], 1, Instant::now()).unwrap_err();
+    assert!([panic(), panic()].iter().all(|error| error.code() == Code::Internal));
+    let batch = [(); 2].map(|()| {
+        let (admitted, deadline) = (Instant::now(), Instant::now() + SOON);
+        let job = Job { inputs: vec![row_of(0)], rows: 1, priority: 0, admitted, deadline };
+        executor.submit(job).unwrap()
+    });
+    holders.iter().for_each(Gated::let_one_end);
+    for answer in batch {
+        assert_eq!(outcome(answer).unwrap().batch_rows, 2);
+    }
+    assert_eq!(panic().code(), Code::Internal);
+    assert!(executor.admit().is_ok());
+    assert!(held.into_iter().all(|held| outcome(held).is_ok()));
 }
 
 /// Takes as long as its first byte says, in hundreds of microseconds.

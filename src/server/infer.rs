@@ -190,15 +190,16 @@ async fn predict(
         Prediction { metrics, version, received, ended: false }
     };
     let version = Arc::clone(&prediction.version);
+    let json_length = json_length(head, body.len());
     // Binary tensors behind the JSON part are taken as they are.
-    let json_length = number(head, &JSON_LENGTH).ok().flatten();
-    let json_length = json_length.and_then(|length| usize::try_from(length).ok());
-    let started = if json_length.unwrap_or(body.len()) < READ_ASIDE_FROM {
-        start(&version, head, &body, received)
+    let to_read = json_length.as_ref().map_or(0, |length| length.unwrap_or(body.len()));
+    let started = if to_read < READ_ASIDE_FROM {
+        start(&version, head, &body, json_length, received)
     } else {
         let (own, head) = (Arc::clone(&version), head.clone());
-        let reading = version.executor.run_aside(move || start(&own, &head, &body, received));
-        reading.await.unwrap_or_else(|error| Err(execute(&version, error)))
+        let read = move || start(&own, &head, &body, json_length, received);
+        let read = version.executor.run_aside(read).await;
+        read.unwrap_or_else(|error| Err(execute(&version, error)))
     };
     let outcome = match started {
         Ok(started) => finish(&version, started, received).await,
@@ -224,20 +225,12 @@ fn start(
     version: &Arc<Version>,
     head: &HeaderMap,
     body: &Bytes,
+    json_length: Result<Option<usize>, InferError>,
     received: Instant,
 ) -> Result<Started, InferError> {
     let begun = Instant::now();
     let permit = version.executor.admit().map_err(|error| execute(version, error))?;
-    let json_length = number(head, &JSON_LENGTH)?;
-    let json_length = json_length
-        .map(|length| {
-            usize::try_from(length).ok().filter(|&length| length <= body.len()).ok_or_else(|| {
-                let reason = format!("says {length}, but the body has {} bytes", body.len());
-                InferError::Header { header: JSON_LENGTH, reason }
-            })
-        })
-        .transpose()?;
-    let request = v2::decode_request(body, json_length, version.signature());
+    let request = v2::decode_request(body, json_length?, version.signature());
     let InferRequest { id, inputs, outputs, timeout, priority } =
         request.map_err(|error| protocol(version, error))?;
     let client = number(head, &CLIENT_TIMEOUT)?.map(Duration::from_millis);
@@ -379,6 +372,16 @@ fn server_timing(timings: &Timings) -> HeaderValue {
         ms(timings.encode)
     );
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("total"))
+}
+
+/// The length of the JSON part of a body, where the head says it.
+fn json_length(head: &HeaderMap, body_length: usize) -> Result<Option<usize>, InferError> {
+    let Some(length) = number(head, &JSON_LENGTH)? else { return Ok(None) };
+    let fitting = usize::try_from(length).ok().filter(|&length| length <= body_length);
+    fitting.map(Some).ok_or_else(|| {
+        let reason = format!("says {length}, but the body has {body_length} bytes");
+        InferError::Header { header: JSON_LENGTH, reason }
+    })
 }
 
 /// A header's value as a number.

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Vis
 use crate::tensor::{Datatype, push_element};
 
 /// Elements for which room is made at once.
-const RESERVE_AT_MOST: usize = 4096;
+pub(super) const RESERVE_AT_MOST: usize = 4096;
 
 /// Integers that a binary64 holds exactly reach to here.
 const EXACT: f64 = 9_007_199_254_740_992.0;

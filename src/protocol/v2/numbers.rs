@@ -4,10 +4,8 @@
 //! and gives up on all that is not a list of numbers in range that fills the shape exactly. The
 //! long way ([`super::data`]) then reads the same text, and says what is wrong with it.
 
+use super::data::RESERVE_AT_MOST;
 use crate::tensor::Datatype;
-
-/// Elements for which room is made at once.
-const RESERVE_AT_MOST: usize = 4096;
 
 /// Deeper shapes go the long way, which needs no stack for them.
 const DEEPEST: usize = 16;
