@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 pub use source::{ReadError, Source};
@@ -69,6 +69,12 @@ pub enum AppError {
 /// the drain limit has passed.
 pub fn serve(source: Source) -> Result<(), AppError> {
     let started = Instant::now();
+    let admin_runtime = threads::admin_runtime().map_err(start_error)?;
+    // Caught from the first moment: one that comes while models are loaded ends the server well.
+    let ends = {
+        let _entered = admin_runtime.enter();
+        Ends::caught().map_err(start_error)?
+    };
     let config = Arc::new(source.read()?);
     let logging = install_log(&config)?;
     install_panic_hook();
@@ -84,7 +90,6 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     let (registry, registry_threads) =
         Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
-    let admin_runtime = threads::admin_runtime().map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
     let parts = server::Parts {
@@ -112,7 +117,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     );
     let admin_part = AdminPart { source, parts, registry: registry.clone(), telemetry, logging };
     let limits = config.shutdown;
-    admin_runtime.block_on(admin_part.run(admin, async {
+    admin_runtime.block_on(admin_part.run(admin, ends, async {
         health.drain();
         tracing::info!(
             delay_ms = limits.delay.as_millis(),
@@ -136,6 +141,27 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     Ok(())
 }
 
+/// The signals that end the server.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    /// Called within a runtime.
+    fn caught() -> std::io::Result<Self> {
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// What runs on the admin thread.
 struct AdminPart {
     source: Source,
@@ -151,6 +177,7 @@ impl AdminPart {
     async fn run(
         self,
         listener: TcpListener,
+        mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
         let Self { source, parts, registry, telemetry, logging } = self;
@@ -170,28 +197,19 @@ impl AdminPart {
             Reloader::new(source, registry.clone(), Arc::clone(&telemetry), logging, last_reload);
         let looks = registry.clone();
         let _watch = watch_repository(&registry, move || looks.look());
-        // Signals are caught before anything else is awaited: none is lost.
-        let mut ends = [SignalKind::terminate(), SignalKind::interrupt()]
-            .map(|kind| signal(kind).map_err(start_error));
-        let [terminate, interrupt] = &mut ends;
-        let (Ok(terminate), Ok(interrupt)) = (terminate, interrupt) else {
-            return Err(AppError::Start("cannot catch signals".to_owned()));
-        };
         let background = async {
             tokio::join!(accepting, reloader.run(received), upkeep(&telemetry));
         };
         tokio::pin!(background);
         tokio::select! {
             () = &mut background => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = ends.next() => {}
         }
         tokio::select! {
             () = drain => {}
             // The admin plane and its metrics answer during the drain.
             () = async { background.await; std::future::pending().await } => {}
-            _ = terminate.recv() => tracing::warn!("a second signal: ending at once"),
-            _ = interrupt.recv() => tracing::warn!("a second signal: ending at once"),
+            () = ends.next() => tracing::warn!("a second signal: ending at once"),
         }
         Ok(())
     }
