@@ -9,16 +9,19 @@
 //! | 0 | [`tensor`] | datatype, shape, tensor, signature |
 //! | 1 | [`telemetry`] | every metric's name, help and buckets; handles; logs |
 //! | 1 | [`config`] | the file as written and, separately, the valid configuration; differences |
-//! | 1 | (stats) | effect sizes, sequential tests |
+//! | 1 | [`stats`] | effect sizes, the sequential detector, confidence sequences, performance |
 //! | 2 | [`protocol`] | bytes to tensors and back |
 //! | 2 | [`engine`] | ONNX file to executable plan |
 //! | 2 | [`repository`] | where versions come from |
+//! | 2 | [`dataset`] | rows of files as tensors |
 //! | 2 | (store) | durable state |
 //! | 3 | [`scheduler`] | inline or pooled execution, batching, admission, deadlines |
-//! | 3 | (monitor), (capture), (governance) | drift; recording; roles and audit |
+//! | 3 | [`monitor`] | baseline, cells, ticks, drift, outliers, performance |
+//! | 3 | (capture), (governance) | recording; roles and audit |
 //! | 3 | [`traffic`] | which version answers |
 //! | 4 | [`registry`] | the live table, prepare and commit, retire and reap |
-//! | 5 | (rollout), (observe), (alert) | stages and gates; the one observation of an answer; verdicts out |
+//! | 5 | [`observe`], [`alert`] | the one observation of an answer; verdicts out |
+//! | 5 | (rollout) | stages and gates |
 //! | 6 | [`server`] | listeners, the stack, both planes' handlers, status codes, drain |
 //! | 6 | (console) | pages |
 //! | 7 | [`app`] | the composition root |
@@ -28,16 +31,22 @@ pub mod error;
 pub mod tensor;
 
 pub mod config;
+pub mod stats;
 pub mod telemetry;
 
+pub mod dataset;
 pub mod engine;
 pub mod protocol;
 pub mod repository;
 
+pub mod monitor;
 pub mod scheduler;
 pub mod traffic;
 
 pub mod registry;
+
+pub mod alert;
+pub mod observe;
 
 pub mod server;
 

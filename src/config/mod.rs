@@ -8,6 +8,7 @@
 mod difference;
 mod environment;
 mod model;
+mod monitor;
 mod problem;
 mod raw;
 mod units;
@@ -22,6 +23,10 @@ use sha2::{Digest, Sha256};
 
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
+pub use monitor::{
+    Classical, FalseAlarms, FeatureKind, FeatureSettings, Labels, Monitor, Rule, Season, Segment,
+    Then, When,
+};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
 pub use units::{ByteSize, HumanDuration};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Report;
+use super::monitor::{self, Monitor};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
 use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 
@@ -12,7 +13,7 @@ use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 const LARGEST_BATCH: usize = 65_536;
 
 /// Valid settings of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     /// What it is for.
     pub description: Option<String>,
@@ -38,6 +39,8 @@ pub struct Model {
     pub signature: Option<Signature>,
     /// Dynamic batching.
     pub batching: Batching,
+    /// How it is watched.
+    pub monitor: Monitor,
 }
 
 /// Which versions serve.
@@ -130,6 +133,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
         report.add(&at("deadline"), "must be more than 0");
     }
     let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
+    let monitor = monitor::validate(raw.monitor.unwrap_or_default(), &at("monitor"), report);
     let shapes = raw.shapes.unwrap_or_default();
     if shapes.iter().flat_map(NamedShapes::values).flatten().any(|&size| size == 0) {
         report.add(&at("shapes"), "expected sizes from 1 on");
@@ -149,6 +153,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
             .signature
             .map(|signature| self::signature(signature, &at("signature"), report)),
         batching,
+        monitor,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::monitor::RawMonitor;
 use super::units::{ByteSize, HumanDuration};
 
 const fn seconds(seconds: u64) -> HumanDuration {
@@ -202,6 +203,8 @@ pub(super) struct RawModel {
     pub(super) signature: Option<RawSignature>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) batching: Option<RawBatching>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) monitor: Option<RawMonitor>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +277,11 @@ impl RawModel {
             shapes: self.shapes.or(base.shapes),
             signature: self.signature.or(base.signature),
             batching: self.batching.or(base.batching),
+            // Its keys one by one as well: a model that sets one keeps the others' defaults.
+            monitor: match (self.monitor, base.monitor) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
         }
     }
 }

@@ -1,0 +1,1 @@
+//! Verdicts out: webhook (CloudEvents), Alertmanager.

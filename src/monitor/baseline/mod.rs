@@ -1,0 +1,109 @@
+//! The baseline: what a version's traffic looked like when it was well.
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::Cells;
+use super::feature::{Kind, Side};
+use super::performance::ScoreBaseline;
+
+/// The version of `baseline.json` that is written; others are refused.
+pub const SCHEMA: u32 = 1;
+
+/// A baseline, as `baseline.json` holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The model's name.
+    pub model: String,
+    /// The version's number.
+    pub version: u64,
+    /// The digest of the model file that made the outputs.
+    pub digest: String,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at: u64,
+    /// Whether it was made of a file or of live rows.
+    pub origin: Origin,
+    /// Rows that it was made of.
+    pub rows: u64,
+    /// Every feature watched, in the order of the feature plan.
+    pub features: Vec<FeatureBaseline>,
+    /// Outlier scores of its rows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outlier: Option<OutlierBaseline>,
+    /// What is known of the score's truthfulness, where there were labels.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub score: Option<ScoreBaseline>,
+    /// Counts of parts of the rows, under the same cells: segments, hours of the week.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub slices: Vec<Slice>,
+}
+
+/// Where a baseline comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A file of reference rows.
+    File,
+    /// The first rows after the version went live.
+    Live,
+}
+
+/// One feature's reference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureBaseline {
+    /// The feature's name.
+    pub name: String,
+    /// Input, output or derived.
+    pub side: Side,
+    /// Numbers or categories.
+    pub kind: Kind,
+    /// The cells.
+    pub cells: Cells,
+    /// Rows in each of them.
+    pub counts: Vec<u64>,
+    /// Factor by which counts of successive rows vary more than those of independent ones
+    /// (the long-run variance); nothing where the rows' order says nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub variance_factor: Option<f64>,
+    /// Figures of a numeric feature's finite values.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub summary: Option<Summary>,
+}
+
+/// Figures of finite values.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation (of the population).
+    pub deviation: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// Outlier scores (HBOS) of the baseline's rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutlierBaseline {
+    /// Pairs of a quantile and its score, ascending: 0.5, 0.9, 0.99, 0.999.
+    pub quantiles: Vec<(f64, f64)>,
+    /// The score beyond which a row is an outlier (quantile 0.999).
+    pub threshold: f64,
+}
+
+/// Counts of a part of the rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// `segment` or `season`.
+    pub by: String,
+    /// The segment's value, or the hour of the week from 0 (Monday 00:00 UTC).
+    pub value: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Counts by feature, then by cell.
+    pub counts: Vec<Vec<u64>>,
+}
