@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 pub use source::{ReadError, Source};
 
 use crate::config::Config;
+use crate::observe;
 use crate::registry::Registry;
 use crate::repository;
 use crate::scheduler::Pool;
@@ -89,6 +90,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         Pool::start(n_threads.compute, busy, threads::yield_to_io).map_err(start_error)?;
     let (registry, registry_threads) =
         Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
+    let (monitors, monitor_thread) = observe::start(
+        registry.clone(),
+        &telemetry,
+        &config.observe,
+        threads::yield_to_io,
+        |_event| {},
+    )
+    .map_err(start_error)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -96,6 +105,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
+        monitors,
         drain: drains,
     };
     let data = {
@@ -133,10 +143,12 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         }
     }))?;
     drop(registry);
+    let monitor_thread = monitor_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    threads::join(registry_threads.0.into_iter().chain(compute), JOIN_AT_MOST);
+    let threads = registry_threads.0.into_iter().chain(compute).chain([monitor_thread]);
+    threads::join(threads, JOIN_AT_MOST);
     tracing::info!("ended");
     Ok(())
 }

@@ -179,6 +179,8 @@ pub struct Event {
     pub from: State,
     /// The state after.
     pub to: State,
+    /// Rows of the stream that were counted by then.
+    pub rows: u64,
     /// When the change is estimated to have begun.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub onset: Option<u64>,

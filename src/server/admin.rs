@@ -13,6 +13,7 @@ use super::route::{Label, Methods};
 use super::{Health, body};
 use crate::engine::ENGINE;
 use crate::error::{Code, Fault};
+use crate::observe::Monitors;
 use crate::registry::Registry;
 use crate::telemetry::Telemetry;
 
@@ -71,6 +72,7 @@ pub struct AdminPlane {
     pub(super) registry: Registry,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) health: Arc<Health>,
+    pub(super) monitors: Monitors,
     pub(super) config: mpsc::Sender<ConfigRequest>,
     pub(super) last_reload: Arc<std::sync::Mutex<LastReload>>,
     /// When the process started, in seconds since 1970.

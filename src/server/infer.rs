@@ -4,12 +4,12 @@
 //! resolves, checks and, for a small model, runs on this very thread; what is too heavy for that
 //! comes back as a receiver, which is awaited. [`finish`] encodes.
 //!
-//! Here is also the place where the observation of an answer will be offered to monitor, shadow
-//! and capture: in `infer`, after the answer is ready and never before.
+//! Here is also the place where the observation of an answer is offered to those who watch: in
+//! [`observe`], after the answer is ready and never before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -22,6 +22,8 @@ use super::reply::{JSON, Reply};
 use super::route::Target;
 use super::{DataPlane, body};
 use crate::error::{Code, Fault};
+use crate::monitor::Recorder;
+use crate::observe::Observation;
 use crate::protocol::v2::{
     self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
 };
@@ -151,6 +153,8 @@ struct Started {
     /// Held until the answer is encoded.
     _permit: Permit,
     run: Run,
+    /// The inputs, where the version is watched.
+    inputs: Option<Vec<Tensor>>,
 }
 
 enum Run {
@@ -160,27 +164,21 @@ enum Run {
 
 /// Answers `POST /v2/models/M/infer`.
 pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
-    let Call { head, body, received, .. } = call;
-    match predict(plane, &head, body, received, target).await {
+    match predict(plane, call, target).await {
         Ok(reply) => reply,
         Err(error) => Reply::fault(&error),
     }
 }
 
-async fn predict(
-    plane: &DataPlane,
-    head: &http::request::Parts,
-    body: hyper::body::Incoming,
-    received: Instant,
-    target: &Target<'_>,
-) -> Result<Reply, InferError> {
+async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Reply, InferError> {
+    let Call { head, body, received, id } = call;
     let (limits, in_flight) = {
         let table = plane.registry.live();
         let limits = &table.config.limits;
         ((limits.body, limits.body_time), limits.in_flight)
     };
     let _place = plane.admission.admit(in_flight)?;
-    let body = body::read(head, body, limits.0, limits.1).await?;
+    let body = body::read(&head, body, limits.0, limits.1).await?;
     let head = &head.headers;
     let prediction = {
         // The one look at what serves: everything after it is this version's.
@@ -205,7 +203,7 @@ async fn predict(
         Ok(started) => finish(&version, started, received).await,
         Err(error) => Err(error),
     };
-    let (encoded, rows, timings) = match outcome {
+    let Finished { encoded, rows, timings, observed } = match outcome {
         Ok(answer) => answer,
         Err(error) => {
             prediction.failed(error.code());
@@ -217,7 +215,42 @@ async fn predict(
         reply.set(SERVER_TIMING, server_timing(&timings));
     }
     prediction.answered(rows, &timings);
+    // The answer is ready: now, and never before, it is observed.
+    if let Some(observed) = observed {
+        observe(plane, observed, head, &id);
+    }
     Ok(reply)
+}
+
+/// What is observed of a prediction.
+struct Observed {
+    recorder: Arc<Recorder>,
+    /// The id that the client gave the request in its body.
+    id: Option<Box<str>>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+/// Offers the prediction to those who watch. Clients know a request by the id in its body, else by
+/// `x-request-id`.
+fn observe(plane: &DataPlane, observed: Observed, head: &HeaderMap, id: &HeaderValue) {
+    let Observed { recorder, id: own, inputs, outputs } = observed;
+    let id = match own {
+        Some(id) => Bytes::from(String::from(id)),
+        None => Bytes::copy_from_slice(id.as_bytes()),
+    };
+    if !recorder.takes(&id) {
+        return;
+    }
+    let segment = recorder.segment_header().and_then(|name| head.get(name));
+    let segment = segment.map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let at = unix_ms();
+    plane.monitors.offer(Observation { recorder, id, segment, at, inputs, outputs });
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// From body to execution, or to its place in the queue. Plain: nothing here waits.
@@ -242,16 +275,21 @@ fn start(
         return Err(execute(version, ExecuteError::Deadline(allowed)));
     }
     let executor = &version.executor;
-    let run = match executor.place(rows) {
-        Placement::Inline => executor.run_inline(&inputs, rows, admitted).map(Run::Done),
+    let is_watched = version.recorder.is_some();
+    let (run, inputs) = match executor.place(rows) {
+        Placement::Inline => {
+            let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
+            (run, is_watched.then_some(inputs))
+        }
         Placement::Pooled => {
+            let kept = is_watched.then(|| inputs.clone());
             let job = Job { inputs, rows, priority, admitted, deadline };
-            executor.submit(job).map(Run::Waiting)
+            (executor.submit(job).map(Run::Waiting), kept)
         }
     };
     let run = run.map_err(|error| execute(version, error))?;
     let decode = admitted.saturating_duration_since(begun);
-    Ok(Started { id, outputs, rows, decode, admitted, deadline, _permit: permit, run })
+    Ok(Started { id, outputs, rows, decode, admitted, deadline, _permit: permit, run, inputs })
 }
 
 /// A list that needs no memory of its own for as many outputs as most models have.
@@ -265,13 +303,21 @@ struct Encoded {
     json_length: Option<usize>,
 }
 
+/// An answered prediction.
+struct Finished {
+    encoded: Encoded,
+    rows: usize,
+    timings: Timings,
+    observed: Option<Observed>,
+}
+
 /// From execution to encoded answer.
 async fn finish(
     version: &Arc<Version>,
     started: Started,
     received: Instant,
-) -> Result<(Encoded, usize, Timings), InferError> {
-    let Started { id, outputs, rows, decode, admitted, deadline, _permit, run } = started;
+) -> Result<Finished, InferError> {
+    let Started { id, outputs, rows, decode, admitted, deadline, _permit, run, inputs } = started;
     let execution = match run {
         Run::Done(execution) => execution,
         Run::Waiting(outcome) => {
@@ -297,7 +343,11 @@ async fn finish(
         compute: execution.computed,
         encode: begun.elapsed(),
     };
-    Ok((encoded, rows, timings))
+    let observed = version.recorder.as_ref().zip(inputs).map(|(recorder, inputs)| {
+        let recorder = Arc::clone(recorder);
+        Observed { recorder, id, inputs, outputs: execution.outputs }
+    });
+    Ok(Finished { encoded, rows, timings, observed })
 }
 
 fn encode(

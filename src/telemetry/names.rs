@@ -147,6 +147,27 @@ pub const RELOAD_OK: Metric =
 /// Access lines that the log's queue had no room for.
 pub const LOG_DROPPED: Metric =
     metric("tidegate_log_lines_dropped_total", "Log lines that the log's queue had no room for.");
+/// Answers that the monitor took.
+pub const OBSERVED: Metric = metric(
+    "tidegate_observations_total",
+    "Answers taken for observation. Offered = observed + dropped.",
+);
+/// Answers that were not observed for want of room.
+pub const OBSERVATIONS_DROPPED: Metric = metric(
+    "tidegate_observations_dropped_total",
+    "Answers that were not observed, since the queue (observe.queue, observe.queue_size) was full.",
+);
+/// Answers that wait to be observed.
+pub const OBSERVATIONS_WAITING: Metric =
+    metric("tidegate_observations_waiting", "Answers that wait to be observed.");
+/// How long the oldest waiting observation has waited.
+pub const MONITOR_LAG: Metric = metric(
+    "tidegate_monitor_lag_seconds",
+    "Age of the oldest answer when the monitor last took what waited.",
+);
+/// CPU time of the monitor's thread.
+pub const MONITOR_CPU: Metric =
+    metric("tidegate_monitor_cpu_seconds", "CPU time that the monitor's thread has used.");
 /// Always 1, with build facts as labels.
 pub const BUILD_INFO: Metric = metric("tidegate_build_info", "Always 1; the labels say what runs.");
 /// Always 1 for a live version, with `model`, `version`, `digest`, `slot`.
@@ -200,6 +221,8 @@ pub const COUNTERS: &[Metric] = &[
     SWAPS,
     RELOADS,
     LOG_DROPPED,
+    OBSERVED,
+    OBSERVATIONS_DROPPED,
 ];
 
 /// All gauges.
@@ -213,6 +236,9 @@ pub const GAUGES: &[Metric] = &[
     LIVE,
     RELOADED_AT,
     RELOAD_OK,
+    OBSERVATIONS_WAITING,
+    MONITOR_LAG,
+    MONITOR_CPU,
     BUILD_INFO,
 ];
 
