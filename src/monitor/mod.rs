@@ -9,4 +9,12 @@ pub mod cells;
 pub mod feature;
 pub mod labels;
 pub mod performance;
+pub mod reader;
+pub mod rows;
 pub mod verdict;
+
+mod kernel;
+mod lookup;
+mod outlier;
+mod reduce;
+mod text;
