@@ -6,19 +6,28 @@
 
 pub mod baseline;
 pub mod cells;
-pub mod feature;
-pub mod labels;
-pub mod performance;
 mod explain;
+pub mod feature;
 mod history;
+mod kernel;
+pub mod labels;
+mod lookup;
+mod outlier;
+pub mod performance;
+pub mod reader;
 mod recorder;
+mod reduce;
+pub mod rows;
+mod rules;
 mod state;
+mod text;
 pub mod verdict;
 mod watch;
 mod watching;
 mod windows;
 
 pub use recorder::{Recorder, Watched};
+pub use rules::Judgement;
 
 use crate::config::Monitor;
 
