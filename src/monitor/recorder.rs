@@ -5,12 +5,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
-use super::baseline::{Baseline, BaselineBuilder, Origin};
+use super::baseline::{About, Baseline, BaselineBuilder, Marks, Origin};
 use super::feature::FeaturePlan;
+use super::reader::CellReader;
 use super::rows::Rows;
-use super::state::Latch;
+use super::rules::{Judge, Judgement};
 use super::verdict::{BaselineInfo, Event, Histogram, History, State, Subject, Verdict};
 use super::watching::Watching;
 use crate::config::{Monitor, Segment};
@@ -40,6 +42,9 @@ pub struct Recorder {
     plan: FeaturePlan,
     /// Hashes of ids below this are watched; nothing where all are.
     sampled_below: Option<u64>,
+    signature: Signature,
+    /// Who judges rows in the request, once there is a baseline; read by requests, without a lock.
+    judge: ArcSwapOption<Judge>,
     inner: Mutex<Inner>,
 }
 
@@ -64,10 +69,28 @@ pub(super) struct Request {
 #[derive(Debug)]
 enum Phase {
     /// The baseline is made of the coming rows.
-    Learning { wanted: u64, began: u64 },
+    Learning(Learning),
     Watching(Box<Watching>),
     /// Something went wrong with the watching; the reason.
     GivenUp(String),
+}
+
+/// A baseline on its way.
+#[derive(Debug)]
+struct Learning {
+    /// Rows that it takes.
+    wanted: u64,
+    began: u64,
+    /// When the rows so far were answered: their order says how much counts vary by themselves.
+    times: Vec<i64>,
+    /// The segments of the rows so far, where a header tells them.
+    segments: Vec<String>,
+}
+
+impl Learning {
+    fn new(wanted: u64, now: u64) -> Self {
+        Self { wanted, began: now, times: Vec::new(), segments: Vec::new() }
+    }
 }
 
 impl Recorder {
@@ -86,17 +109,52 @@ impl Recorder {
         let plan = FeaturePlan::new(signature, &settings, metadata, labels)
             .map_err(|error| error.to_string())?;
         let now = now_ms();
-        let phase = match (baseline, settings.learn) {
-            (Some(baseline), _) => {
-                let watching = Watching::new(&subject, &settings, &plan, baseline, now)?;
-                Phase::Watching(Box::new(watching))
-            }
-            (None, wanted) => Phase::Learning { wanted: wanted.unwrap_or_default(), began: now },
-        };
+        let wanted = settings.learn.unwrap_or_default();
         let sampled_below =
             (settings.sample < 1.0).then_some((settings.sample * 2_f64.powi(64)) as u64);
-        let inner = Inner { rows: Rows::new(&plan), requests: Vec::new(), phase, verdicts: None };
-        Ok(Some(Self { subject, settings, plan, sampled_below, inner: Mutex::new(inner) }))
+        let rows = Rows::with_names(&plan);
+        let phase = Phase::Learning(Learning::new(wanted, now));
+        let inner = Inner { rows, requests: Vec::new(), phase, verdicts: None };
+        let recorder = Self {
+            subject,
+            settings,
+            plan,
+            sampled_below,
+            signature: signature.clone(),
+            judge: ArcSwapOption::empty(),
+            inner: Mutex::new(inner),
+        };
+        if let Some(baseline) = baseline {
+            recorder.watch(&mut recorder.lock(), baseline, now)?;
+        }
+        Ok(Some(recorder))
+    }
+
+    /// From now on it watches against `baseline`.
+    fn watch(&self, inner: &mut Inner, baseline: Arc<Baseline>, now: u64) -> Result<(), String> {
+        let reader = CellReader::new(&self.plan, &baseline).map_err(|error| error.to_string())?;
+        let reader = Arc::new(reader);
+        let judge = Judge::new(
+            &self.settings,
+            &self.signature,
+            &self.plan,
+            &baseline,
+            Arc::clone(&reader),
+        )?;
+        let watching = Watching::new(&self.subject, &self.settings, baseline, reader, now)?;
+        inner.rows = Rows::new(&self.plan);
+        inner.requests.clear();
+        inner.phase = Phase::Watching(Box::new(watching));
+        inner.verdicts = None;
+        self.judge.store(judge.map(Arc::new));
+        Ok(())
+    }
+
+    /// What the model's rules say of a prediction, where there are any. Called by the request.
+    #[must_use]
+    pub fn judge(&self, inputs: &[Tensor], outputs: &[Tensor]) -> Option<Judgement> {
+        let judge = self.judge.load();
+        judge.as_ref().map(|judge| judge.judge(&self.plan, inputs, outputs))
     }
 
     /// Whom it watches.
@@ -124,7 +182,7 @@ impl Recorder {
     /// request, its label and its copies are in or out together.
     #[must_use]
     pub fn takes(&self, id: &[u8]) -> bool {
-        self.sampled_below.is_none_or(|below| super::hash(id) < below)
+        self.sampled_below.is_none_or(|below| super::text::hash(id) < below)
     }
 
     /// Takes an answered prediction.
@@ -140,8 +198,17 @@ impl Recorder {
         let inner = &mut *inner;
         match &mut inner.phase {
             Phase::GivenUp(_) => return,
-            Phase::Learning { .. } => {
-                inner.rows.push(&self.plan, inputs, outputs);
+            Phase::Learning(learning) => {
+                // What comes beyond the wanted rows before the next tick is not kept.
+                if (inner.rows.len() as u64) < learning.wanted {
+                    inner.rows.push(&self.plan, inputs, outputs);
+                    learning.times.resize(inner.rows.len(), i64::try_from(at).unwrap_or(i64::MAX));
+                    if self.segment_header().is_some() {
+                        let segment = segment.as_deref().unwrap_or_default();
+                        let segment = String::from_utf8_lossy(segment).into_owned();
+                        learning.segments.resize(inner.rows.len(), segment);
+                    }
+                }
                 return;
             }
             Phase::Watching(watching) => watching.predicted(&self.plan, &id, at, outputs),
@@ -159,8 +226,8 @@ impl Recorder {
     pub fn tick(&self, now: u64) -> Vec<Event> {
         let mut inner = self.lock();
         let inner = &mut *inner;
-        if let Phase::Learning { wanted, .. } = inner.phase
-            && inner.rows.len() as u64 >= wanted
+        if let Phase::Learning(learning) = &inner.phase
+            && inner.rows.len() as u64 >= learning.wanted
         {
             return match self.learned(inner, now) {
                 Ok(event) => vec![event],
@@ -179,23 +246,27 @@ impl Recorder {
 
     /// Makes the baseline of the rows so far.
     fn learned(&self, inner: &mut Inner, now: u64) -> Result<Event, String> {
-        let rows = std::mem::replace(&mut inner.rows, Rows::new(&self.plan));
-        let builder = BaselineBuilder::of_rows(&self.plan, &rows);
-        let baseline = builder.finish(
-            &self.subject.model,
-            self.subject.version,
-            &self.subject.digest,
-            Origin::Live,
-            now,
-        );
-        let watching =
-            Watching::new(&self.subject, &self.settings, &self.plan, Arc::new(baseline), now)?;
-        inner.phase = Phase::Watching(Box::new(watching));
-        inner.verdicts = None;
-        Ok(self.event(State::Learning, State::Ok, now, format!(
-            "the baseline is learned of {} rows of live traffic",
-            rows.len()
-        )))
+        let Phase::Learning(learning) = &inner.phase else {
+            return Err("the baseline is complete already".to_owned());
+        };
+        let marks = Marks {
+            times: Some(&learning.times),
+            segments: Some(learning.segments.as_slice()).filter(|segments| !segments.is_empty()),
+        };
+        let about = About {
+            model: self.subject.model.clone(),
+            version: self.subject.version,
+            digest: self.subject.digest.clone(),
+            created_at: now,
+            origin: Origin::Live,
+        };
+        let rows = inner.rows.len();
+        let baseline =
+            BaselineBuilder::of_rows(&self.plan, &self.settings, &inner.rows, marks, about)
+                .map_err(|error| error.to_string())?;
+        self.watch(inner, Arc::new(baseline), now)?;
+        let text = format!("the baseline is learned of {rows} rows of live traffic");
+        Ok(self.event(State::Learning, State::Ok, now, text))
     }
 
     fn event(&self, from: State, to: State, now: u64, text: String) -> Event {
@@ -221,11 +292,11 @@ impl Recorder {
     pub fn freeze(&self, now: u64) -> Result<(), String> {
         let mut inner = self.lock();
         match inner.phase {
-            Phase::Learning { .. } if inner.rows.len() < FEWEST_ROWS => Err(format!(
+            Phase::Learning(_) if inner.rows.len() < FEWEST_ROWS => Err(format!(
                 "{} rows are too few for a baseline, which takes {FEWEST_ROWS} at least",
                 inner.rows.len()
             )),
-            Phase::Learning { .. } => self.learned(&mut inner, now).map(drop),
+            Phase::Learning(_) => self.learned(&mut inner, now).map(drop),
             Phase::Watching(_) => Err("the baseline is complete already".to_owned()),
             Phase::GivenUp(ref reason) => Err(reason.clone()),
         }
@@ -243,10 +314,11 @@ impl Recorder {
         if wanted < FEWEST_ROWS as u64 || wanted > 1_000_000 {
             return Err(format!("expected {FEWEST_ROWS} to 1000000 rows, got {wanted}"));
         }
-        inner.rows = Rows::new(&self.plan);
+        inner.rows = Rows::with_names(&self.plan);
         inner.requests.clear();
-        inner.phase = Phase::Learning { wanted, began: now };
+        inner.phase = Phase::Learning(Learning::new(wanted, now));
         inner.verdicts = None;
+        self.judge.store(None);
         Ok(())
     }
 
@@ -267,6 +339,7 @@ impl Recorder {
         inner.rows = Rows::new(&self.plan);
         inner.requests.clear();
         inner.verdicts = None;
+        self.judge.store(None);
     }
 
     /// What is known now: of all the traffic, then by segment.
@@ -276,7 +349,7 @@ impl Recorder {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let watching = match &inner.phase {
-            Phase::Learning { wanted, began } => {
+            Phase::Learning(Learning { wanted, began, .. }) => {
                 return vec![Arc::new(self.learning(inner.rows.len() as u64, *wanted, *began, now))];
             }
             Phase::GivenUp(reason) => {
@@ -306,7 +379,7 @@ impl Recorder {
             state_since: began,
             acknowledged: false,
             baseline: BaselineInfo {
-                origin: "live".to_owned(),
+                origin: Origin::Live,
                 rows,
                 learning: Some(wanted.saturating_sub(rows)),
                 created_at: began,

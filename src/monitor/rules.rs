@@ -47,8 +47,8 @@ struct Replacement {
 /// What rules say of a request.
 #[derive(Debug, Default, PartialEq)]
 pub struct Judgement {
-    /// For the header: rules that held, each with its rows, such as `outlier=0,3`.
-    pub flags: Vec<String>,
+    /// Rules that held, each with its rows.
+    pub flags: Vec<(When, Vec<usize>)>,
     /// Why the request is refused, where it is.
     pub refusal: Option<String>,
     /// The outputs in whose place others go, by position.
@@ -116,7 +116,6 @@ impl Judge {
             if held.is_empty() {
                 continue;
             }
-            let name = name(rule.when);
             match (rule.then, &rule.replacement) {
                 (Then::Reject, _) => {
                     judgement.refusal.get_or_insert_with(|| {
@@ -136,9 +135,7 @@ impl Judge {
                 }
                 _ => {}
             }
-            let list: Vec<String> = held.iter().take(MOST_NAMED).map(usize::to_string).collect();
-            let more = if held.len() > MOST_NAMED { ",..." } else { "" };
-            judgement.flags.push(format!("{name}={}{more}", list.join(",")));
+            judgement.flags.push((rule.when, held));
         }
         judgement.outlier_scores = self.tells_scores.then(|| cells.outlier_scores().to_vec());
         judgement
@@ -157,18 +154,6 @@ impl Judge {
                 scores.and_then(|tensor| margin(tensor, row)).is_some_and(|m| m < rule.margin)
             }
         }
-    }
-}
-
-/// Rows that a header names of each rule.
-const MOST_NAMED: usize = 16;
-
-fn name(when: When) -> &'static str {
-    match when {
-        When::Outlier => "outlier",
-        When::NewCategory => "new_category",
-        When::LowMargin => "low_margin",
-        When::OutOfRange => "out_of_range",
     }
 }
 

@@ -82,6 +82,8 @@ struct Watched {
     expected: Vec<u64>,
     reference: Reference,
     detector: Detector,
+    /// Ticks of the stream before the detector's first one.
+    born: u64,
     latch: Latch,
     evidence: f64,
     best: Option<detector::Window>,
@@ -104,7 +106,8 @@ impl Watch {
         });
         let mut end = 0;
         let features = baseline.features.iter().enumerate().map(|(index, feature)| {
-            let start = std::mem::replace(&mut end, end + feature.counts.len());
+            let start = end;
+            end += feature.counts.len();
             let own = slice.and_then(|slice| slice.counts.get(index));
             let expected = own.unwrap_or(&feature.counts).clone();
             Watched::new(feature, start..end, expected, terms, now)
@@ -122,7 +125,7 @@ impl Watch {
             point_rows: 0,
             point_began: now,
             latch: Latch::new(State::Ok, now),
-            evidence: f64::NEG_INFINITY,
+            evidence: 0.0,
             rows: 0,
             n_ticks: 0,
             times: VecDeque::new(),
@@ -207,6 +210,7 @@ impl Watch {
             }
         }
         let mut changed = Vec::new();
+        let n_ticks = self.n_ticks;
         let alone = self.threshold_alone();
         for (index, watched) in self.features.iter_mut().enumerate() {
             // Named together with others, it needs less evidence than alone.
@@ -215,7 +219,7 @@ impl Watch {
             if let Some(from) = watched.latch.update(signs, now) {
                 changed.push((Some(index), from));
                 if watched.latch.state == State::Recovered {
-                    watched.forget();
+                    watched.forget(n_ticks);
                 }
             }
         }
@@ -304,8 +308,10 @@ impl Watch {
         (0..self.features.len()).max_by(by_evidence)
     }
 
+    /// The end of the last tick before the window with the most evidence.
     fn onset(&self, feature: usize) -> Option<u64> {
-        self.time_of(self.features[feature].best?.start_tick)
+        let watched = &self.features[feature];
+        self.time_of(watched.born + watched.best?.start_tick)
     }
 
     /// The window with the most evidence against the baseline.
@@ -329,9 +335,9 @@ impl Watch {
             window: window.to_owned(),
             rows: live.iter().sum(),
             effects,
-            missing: share(&cells.missing()),
-            new: share(&cells.new_category()),
-            out_of_range: share(&cells.out_of_range()),
+            missing: share(&[cells.missing()]),
+            new: share(cells.new_category().as_slice()),
+            out_of_range: share(&[cells.out_of_range(), cells.infinite().into_iter().collect()].concat()),
             moved: moved(baseline, expected, live),
         }
     }
@@ -346,12 +352,11 @@ impl Watch {
         for (watched, baseline) in self.features.iter_mut().zip(&self.baseline.features) {
             let live = &self.point[watched.cells.clone()];
             let rows: u64 = live.iter().sum();
-            let missing: u64 =
-                baseline.cells.missing().iter().filter_map(|&cell| live.get(cell)).sum();
+            let missing = live.get(baseline.cells.missing()).copied().unwrap_or_default();
             watched.points.push(HistoryPoint {
                 at: now,
                 rows,
-                evidence: std::mem::replace(&mut watched.peak, f64::NEG_INFINITY),
+                evidence: std::mem::take(&mut watched.peak),
                 psi: effects(baseline, &watched.expected, live).psi_debiased,
                 missing: missing as f64 / rows.max(1) as f64,
             });
@@ -420,11 +425,11 @@ impl Watch {
             side: baseline.side,
             kind: baseline.kind,
             state: watched.latch.state,
-            evidence: finite(watched.evidence),
+            evidence: watched.evidence,
             onset: is_change.then(|| self.onset(index)).flatten(),
             variance_factor: baseline.variance_factor.unwrap_or(1.0),
             windows: named,
-            recent: watched.recent.iter().copied().map(finite).collect(),
+            recent: watched.recent.iter().copied().collect(),
         }
     }
 
@@ -471,30 +476,27 @@ impl Watched {
         let reference = Reference::new(&expected, baseline.cells.n_ordered(), &settings);
         Self {
             detector: Detector::new(expected.len()),
+            born: 0,
             reference,
             expected,
             cells,
             latch: Latch::new(State::Ok, now),
-            evidence: f64::NEG_INFINITY,
+            evidence: 0.0,
             best: None,
             back: true,
-            peak: f64::NEG_INFINITY,
+            peak: 0.0,
             points: Points::default(),
             recent: VecDeque::new(),
         }
     }
 
     /// Evidence gathers anew.
-    fn forget(&mut self) {
+    fn forget(&mut self, n_ticks: u64) {
         self.detector = Detector::new(self.expected.len());
-        self.evidence = f64::NEG_INFINITY;
+        self.born = n_ticks;
+        self.evidence = 0.0;
         self.best = None;
     }
-}
-
-/// JSON has no infinity: no evidence at all is written as a little less than any.
-pub(super) fn finite(evidence: f64) -> f64 {
-    if evidence.is_finite() { evidence } else { -100.0 }
 }
 
 fn effects(baseline: &FeatureBaseline, expected: &[u64], live: &[u64]) -> effect::Effects {
@@ -507,13 +509,13 @@ fn effects(baseline: &FeatureBaseline, expected: &[u64], live: &[u64]) -> effect
         },
         _ => Order::None,
     };
-    effect::effects(expected, live, order)
+    let factor = baseline.variance_factor.unwrap_or(1.0);
+    effect::effects_of_dependent(expected, live, order, factor)
 }
 
 /// The cells whose share changed most, by their part in the PSI.
 fn moved(baseline: &FeatureBaseline, expected: &[u64], live: &[u64]) -> Vec<MovedCell> {
-    let shares = |counts: &[u64]| effect::shares(counts);
-    let pairs = shares(expected).into_iter().zip(shares(live));
+    let pairs = effect::smoothed(expected).into_iter().zip(effect::smoothed(live));
     let parts = pairs.map(|(q, p)| (q, p, (p - q) * (p / q).ln()));
     let mut cells: Vec<_> = parts.enumerate().collect();
     cells.sort_by(|(_, a), (_, b)| b.2.total_cmp(&a.2));

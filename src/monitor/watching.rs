@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::baseline::Baseline;
-use super::cells;
+use super::baseline::{Baseline, OTHER_SEGMENTS};
 use super::feature::FeaturePlan;
-use super::reader::{CellReader, RowCells};
+use super::reader::{CellReader, RowCells, count};
 use super::recorder::Request;
 use super::rows::Rows;
 use super::verdict::{BaselineInfo, Event, Subject, Verdict};
@@ -19,15 +18,12 @@ use crate::tensor::Tensor;
 /// Segments that are watched apart, at most; the others are one.
 const MOST_SEGMENTS: usize = 16;
 
-/// The segment of everything else.
-const OTHER: &str = "other";
-
 /// The streams of a version.
 #[derive(Debug)]
 pub(super) struct Watching {
     baseline: Arc<Baseline>,
     subject: Subject,
-    reader: CellReader,
+    reader: Arc<CellReader>,
     cells: RowCells,
     terms: Terms,
     tick_ms: u64,
@@ -63,11 +59,10 @@ impl Watching {
     pub(super) fn new(
         subject: &Subject,
         settings: &Monitor,
-        plan: &FeaturePlan,
         baseline: Arc<Baseline>,
+        reader: Arc<CellReader>,
         now: u64,
     ) -> Result<Self, String> {
-        let reader = CellReader::new(plan, &baseline).map_err(|error| error.to_string())?;
         let by = match &settings.segment {
             None => SegmentBy::Nothing,
             Some(Segment::Header(_)) => SegmentBy::Header,
@@ -187,7 +182,7 @@ impl Watching {
             return position;
         }
         let is_full = self.segments.len() >= MOST_SEGMENTS;
-        let value = if is_full { Bytes::from_static(OTHER.as_bytes()) } else { value };
+        let value = if is_full { Bytes::from_static(OTHER_SEGMENTS.as_bytes()) } else { value };
         if let Some(&position) = self.by_value.get(&value) {
             return position;
         }
@@ -248,14 +243,14 @@ impl Watching {
             state_since: latch.since,
             acknowledged: latch.acknowledged,
             baseline: BaselineInfo {
-                origin: self.baseline.origin.name().to_owned(),
+                origin: self.baseline.origin,
                 rows: self.baseline.rows,
                 learning: None,
                 created_at: self.baseline.created_at,
             },
             false_alarms: settings.false_alarms.to_string(),
             threshold: self.terms.threshold,
-            evidence: super::watch::finite(watch.evidence()),
+            evidence: watch.evidence(),
             rows: watch.rows,
             ticks: watch.n_ticks(),
             features: watch.verdicts(now),
@@ -282,7 +277,7 @@ impl Stream {
             });
             let end = n_rows.min(start + room.max(1));
             for (feature, column) in columns.iter().enumerate() {
-                cells::count(&column[start..end], self.watch.counts_mut(feature));
+                count(&column[start..end], self.watch.counts_mut(feature));
             }
             self.watch.counted((end - start) as u64);
             if per_tick.is_some_and(|per_tick| self.watch.tick_rows >= per_tick) {

@@ -21,8 +21,9 @@ use super::account::Call;
 use super::reply::{JSON, Reply};
 use super::route::Target;
 use super::{DataPlane, body};
+use crate::config::When;
 use crate::error::{Code, Fault};
-use crate::monitor::Recorder;
+use crate::monitor::{Judgement, Recorder};
 use crate::observe::Observation;
 use crate::protocol::v2::{
     self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
@@ -42,7 +43,14 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Names the exact model that answered.
 const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
 const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
+/// Rules of the monitor that held, with their rows.
+const FLAGS: HeaderName = HeaderName::from_static("tidegate-flags");
+/// How unusual each row is.
+const OUTLIER_SCORE: HeaderName = HeaderName::from_static("tidegate-outlier-score");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Rows that a header names.
+const MOST_NAMED: usize = 32;
 
 /// A JSON part from this size on is read on the compute pool: as JSON it takes milliseconds, in which
 /// an I/O thread serves no other connection.
@@ -63,6 +71,8 @@ enum InferError {
     Resolve(#[from] ResolveError),
     #[error("model '{model}' version {version}: {error}")]
     Protocol { model: Arc<str>, version: u64, error: ProtocolError },
+    #[error("model '{model}' version {version}: {reason}")]
+    Rule { model: Arc<str>, version: u64, reason: String },
     #[error("model '{model}' version {version}: {error}")]
     Execute { model: Arc<str>, version: u64, error: ExecuteError },
 }
@@ -71,7 +81,7 @@ impl Fault for InferError {
     fn code(&self) -> Code {
         match self {
             Self::Full { .. } => Code::Overloaded,
-            Self::Header { .. } => Code::InvalidArgument,
+            Self::Header { .. } | Self::Rule { .. } => Code::InvalidArgument,
             Self::Body(error) => error.code(),
             Self::Resolve(error) => error.code(),
             Self::Protocol { error, .. } => error.code(),
@@ -203,7 +213,18 @@ async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<R
         Ok(started) => finish(&version, started, received).await,
         Err(error) => Err(error),
     };
-    let Finished { encoded, rows, timings, observed } = match outcome {
+    let outcome = outcome.and_then(|finished| {
+        let Finished { answer, rows, timings, flags, observed } = finished;
+        for (when, rows) in &flags.held {
+            prediction.metrics.rule_held(*when, rows.len());
+        }
+        // The answer is ready: now, and never before, it is observed.
+        if let Some(observed) = observed {
+            observe(plane, observed, head, &id);
+        }
+        answer.map(|encoded| (encoded, rows, timings, flags))
+    });
+    let (encoded, rows, timings, flags) = match outcome {
         Ok(answer) => answer,
         Err(error) => {
             prediction.failed(error.code());
@@ -211,15 +232,45 @@ async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<R
         }
     };
     let mut reply = respond(&version, encoded, head);
+    flags.tell(&mut reply);
     if head.contains_key(WANTS_TIMING) {
         reply.set(SERVER_TIMING, server_timing(&timings));
     }
     prediction.answered(rows, &timings);
-    // The answer is ready: now, and never before, it is observed.
-    if let Some(observed) = observed {
-        observe(plane, observed, head, &id);
-    }
     Ok(reply)
+}
+
+/// What the monitor's rules say of the rows, for the answer's head.
+#[derive(Default)]
+struct Flags {
+    held: Vec<(When, Vec<usize>)>,
+    outlier_scores: Option<Vec<f32>>,
+}
+
+impl Flags {
+    /// `tidegate-flags: outlier=0,3; low_margin=1` and `tidegate-outlier-score: 3.2,14.1`.
+    fn tell(&self, reply: &mut Reply) {
+        let list = |texts: &mut dyn Iterator<Item = String>, n: usize| {
+            let shown: Vec<String> = texts.take(MOST_NAMED).collect();
+            format!("{}{}", shown.join(","), if n > MOST_NAMED { ",..." } else { "" })
+        };
+        if !self.held.is_empty() {
+            let rules = self.held.iter().map(|(when, rows)| {
+                let rows = list(&mut rows.iter().map(usize::to_string), rows.len());
+                format!("{}={rows}", when.name())
+            });
+            // Names, digits and commas.
+            if let Ok(value) = HeaderValue::try_from(rules.collect::<Vec<_>>().join("; ")) {
+                reply.set(FLAGS, value);
+            }
+        }
+        if let Some(scores) = &self.outlier_scores {
+            let text = list(&mut scores.iter().map(|score| format!("{score:.2}")), scores.len());
+            if let Ok(value) = HeaderValue::try_from(text) {
+                reply.set(OUTLIER_SCORE, value);
+            }
+        }
+    }
 }
 
 /// What is observed of a prediction.
@@ -303,11 +354,13 @@ struct Encoded {
     json_length: Option<usize>,
 }
 
-/// An answered prediction.
+/// A prediction that ran.
 struct Finished {
-    encoded: Encoded,
+    /// Refused where a rule of the monitor says so: it is observed all the same.
+    answer: Result<Encoded, InferError>,
     rows: usize,
     timings: Timings,
+    flags: Flags,
     observed: Option<Observed>,
 }
 
@@ -333,8 +386,20 @@ async fn finish(
         }
     };
     let begun = Instant::now();
-    let encoded = encode(version, id.as_deref(), &outputs, &execution.outputs)
-        .map_err(|error| protocol(version, error))?;
+    let judged = version.recorder.as_ref().zip(inputs.as_ref());
+    let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
+    let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
+    let flags = Flags { held: flags, outlier_scores };
+    let answer = match refusal {
+        Some(reason) => {
+            Err(InferError::Rule { model: Arc::clone(&version.model), version: version.number, reason })
+        }
+        None => {
+            let told = replace(&execution.outputs, replaced);
+            let told = told.as_deref().unwrap_or(&execution.outputs);
+            encode(version, id.as_deref(), &outputs, told).map_err(|error| protocol(version, error))
+        }
+    };
     debug_assert!(admitted <= begun);
     let timings = Timings {
         total: received.elapsed(),
@@ -347,7 +412,16 @@ async fn finish(
         let recorder = Arc::clone(recorder);
         Observed { recorder, id, inputs, outputs: execution.outputs }
     });
-    Ok(Finished { encoded, rows, timings, observed })
+    Ok(Finished { answer, rows, timings, flags, observed })
+}
+
+/// The outputs with some of them replaced; nothing where none are, which is nearly always.
+fn replace(outputs: &[Tensor], replaced: Vec<(usize, Tensor)>) -> Option<Vec<Tensor>> {
+    let mut told = (!replaced.is_empty()).then(|| outputs.to_vec())?;
+    for (position, tensor) in replaced {
+        told[position] = tensor;
+    }
+    Some(told)
 }
 
 fn encode(

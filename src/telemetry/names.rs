@@ -157,6 +157,11 @@ pub const OBSERVATIONS_DROPPED: Metric = metric(
     "tidegate_observations_dropped_total",
     "Answers that were not observed, since the queue (observe.queue, observe.queue_size) was full.",
 );
+/// Rows that a rule of the monitor held for, by `model`, `slot`, `rule`.
+pub const RULES_HELD: Metric = metric(
+    "tidegate_monitor_rules_held_total",
+    "Rows for which a rule of the model's monitor held: outlier, new_category, low_margin, out_of_range.",
+);
 /// Answers that wait to be observed.
 pub const OBSERVATIONS_WAITING: Metric =
     metric("tidegate_observations_waiting", "Answers that wait to be observed.");
@@ -223,6 +228,7 @@ pub const COUNTERS: &[Metric] = &[
     LOG_DROPPED,
     OBSERVED,
     OBSERVATIONS_DROPPED,
+    RULES_HELD,
 ];
 
 /// All gauges.
