@@ -246,17 +246,8 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let keys = difference::flatten(&document);
     let digest = Sha256::digest(keys.iter().map(|(k, v)| format!("{k}={v}\n")).collect::<String>());
     let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let RawConfig {
-        server,
-        limits,
-        shutdown,
-        repository,
-        log,
-        reload,
-        observe,
-        defaults,
-        models,
-    } = raw;
+    let RawConfig { server, limits, shutdown, repository, log, reload, observe, defaults, models } =
+        raw;
     let server = Server {
         http: address("server.http", &server.http, report),
         admin: address("server.admin", &server.admin, report),

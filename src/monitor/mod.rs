@@ -14,6 +14,7 @@ pub mod labels;
 mod lookup;
 mod outlier;
 pub mod performance;
+pub mod predictions;
 pub mod reader;
 mod recorder;
 mod reduce;
@@ -35,3 +36,6 @@ use crate::config::Monitor;
 fn threshold(settings: &Monitor) -> f64 {
     settings.false_alarms.ticks(settings.tick, settings.tick_rows).ln()
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 use super::baseline::{About, Baseline, BaselineBuilder, Marks, Origin};
 use super::feature::FeaturePlan;
+use super::labels::{FeedbackCounts, FeedbackRecord};
+use super::predictions::PredictionReader;
 use super::reader::CellReader;
 use super::rows::Rows;
 use super::rules::{Judge, Judgement};
@@ -43,6 +45,7 @@ pub struct Recorder {
     /// Hashes of ids below this are watched; nothing where all are.
     sampled_below: Option<u64>,
     signature: Signature,
+    predictions: Option<PredictionReader>,
     /// Who judges rows in the request, once there is a baseline; read by requests, without a lock.
     judge: ArcSwapOption<Judge>,
     inner: Mutex<Inner>,
@@ -115,11 +118,13 @@ impl Recorder {
         let rows = Rows::with_names(&plan);
         let phase = Phase::Learning(Learning::new(wanted, now));
         let inner = Inner { rows, requests: Vec::new(), phase, verdicts: None };
+        let predictions = PredictionReader::new(&plan, signature, labels);
         let recorder = Self {
             subject,
             settings,
             plan,
             sampled_below,
+            predictions,
             signature: signature.clone(),
             judge: ArcSwapOption::empty(),
             inner: Mutex::new(inner),
@@ -141,7 +146,14 @@ impl Recorder {
             &baseline,
             Arc::clone(&reader),
         )?;
-        let watching = Watching::new(&self.subject, &self.settings, baseline, reader, now)?;
+        let watching = Watching::new(
+            &self.subject,
+            &self.settings,
+            baseline,
+            reader,
+            self.predictions.clone(),
+            now,
+        )?;
         inner.rows = Rows::new(&self.plan);
         inner.requests.clear();
         inner.phase = Phase::Watching(Box::new(watching));
@@ -211,7 +223,7 @@ impl Recorder {
                 }
                 return;
             }
-            Phase::Watching(watching) => watching.predicted(&self.plan, &id, at, outputs),
+            Phase::Watching(watching) => watching.predicted(&id, at, outputs),
         }
         let before = inner.rows.len();
         inner.rows.push(&self.plan, inputs, outputs);
@@ -219,6 +231,15 @@ impl Recorder {
         inner.requests.push(Request { id, segment, rows });
         if inner.rows.len() >= MICRO_BATCH {
             inner.count(at);
+        }
+    }
+
+    /// Takes labels of predictions; tells what became of them.
+    pub fn feedback(&self, records: &[FeedbackRecord], now: u64) -> FeedbackCounts {
+        match &mut self.lock().phase {
+            Phase::Watching(watching) => watching.feedback(records, now),
+            // Nothing is kept while a baseline is learned.
+            _ => FeedbackCounts { unknown: records.len() as u64, ..FeedbackCounts::default() },
         }
     }
 
@@ -327,7 +348,7 @@ impl Recorder {
         let mut inner = self.lock();
         inner.verdicts = None;
         match &mut inner.phase {
-            Phase::Watching(watching) => watching.acknowledge(segment, feature),
+            Phase::Watching(watching) => watching.acknowledge(segment, feature, now_ms()),
             _ => 0,
         }
     }
@@ -350,7 +371,12 @@ impl Recorder {
         let inner = &mut *inner;
         let watching = match &inner.phase {
             Phase::Learning(Learning { wanted, began, .. }) => {
-                return vec![Arc::new(self.learning(inner.rows.len() as u64, *wanted, *began, now))];
+                return vec![Arc::new(self.learning(
+                    inner.rows.len() as u64,
+                    *wanted,
+                    *began,
+                    now,
+                ))];
             }
             Phase::GivenUp(reason) => {
                 let mut verdict = self.learning(0, 0, now, now);

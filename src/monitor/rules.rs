@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::baseline::Baseline;
 use super::feature::{FeaturePlan, Measures};
+use super::predictions::for_each_number;
 use super::reader::{CellReader, RowCells};
 use super::rows::Rows;
 use crate::config::{Monitor, Rule, Then, When};
@@ -80,9 +81,8 @@ impl Judge {
             let features = baseline.features.iter().enumerate();
             features.filter(|(_, feature)| feature.side == super::feature::Side::Input)
         };
-        let new = inputs().filter_map(|(index, feature)| {
-            Some((index, cell(feature.cells.new_category()?)))
-        });
+        let new = inputs()
+            .filter_map(|(index, feature)| Some((index, cell(feature.cells.new_category()?))));
         let out_of_range = inputs().flat_map(|(index, feature)| {
             let cells = feature.cells.out_of_range();
             cells.into_iter().map(move |number| (index, cell(number)))
@@ -119,7 +119,11 @@ impl Judge {
             match (rule.then, &rule.replacement) {
                 (Then::Reject, _) => {
                     judgement.refusal.get_or_insert_with(|| {
-                        format!("row {}: {}, which monitor.rules rejects", held[0], words(rule.when))
+                        format!(
+                            "row {}: {}, which monitor.rules rejects",
+                            held[0],
+                            words(rule.when)
+                        )
                     });
                 }
                 (Then::Override, Some(replacement)) => {
@@ -185,9 +189,9 @@ fn replacement(
     plan: &FeaturePlan,
 ) -> Result<Replacement, String> {
     let output = match &rule.output {
-        Some(name) => signature.output(name).ok_or_else(|| {
-            format!("monitor.rules: the model has no output '{name}'")
-        })?,
+        Some(name) => signature
+            .output(name)
+            .ok_or_else(|| format!("monitor.rules: the model has no output '{name}'"))?,
         None => plan.prediction().or(plan.score().map(|score| score.output)).ok_or_else(|| {
             "monitor.rules: override needs output, since no output is found to be the prediction"
                 .to_owned()
@@ -257,26 +261,13 @@ fn replace(tensor: &Tensor, rows: &[usize], element: &[u8]) -> Option<Tensor> {
 /// two classes.
 fn margin(scores: &Tensor, row: usize) -> Option<f64> {
     let per_row = scores.len().checked_div(scores.rows())?;
-    let values = floats(scores, row * per_row, per_row)?;
+    let mut values = Vec::with_capacity(per_row);
+    for_each_number(scores, row * per_row, per_row, |number| values.push(number as f32));
     match values.as_slice() {
+        [] => None,
         [probability] => Some((2.0 * f64::from(*probability) - 1.0).abs()),
         scores => Some(f64::from(Measures::of(scores).margin)),
     }
-}
-
-fn floats(tensor: &Tensor, start: usize, n: usize) -> Option<Vec<f32>> {
-    let size = tensor.datatype().size()?;
-    let bytes = tensor.data().get(start * size..(start + n) * size)?;
-    let chunks = bytes.chunks_exact(size);
-    Some(match tensor.datatype() {
-        Datatype::Fp32 => chunks.map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
-        Datatype::Fp64 => chunks
-            .map(|c| f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32)
-            .collect(),
-        Datatype::Fp16 => chunks.map(|c| half::f16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
-        Datatype::Bf16 => chunks.map(|c| half::bf16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -99,9 +99,8 @@ impl Watch {
     /// A stream against `baseline`, or against that of its segment where the baseline has one.
     pub(super) fn new(subject: Subject, baseline: Arc<Baseline>, terms: Terms, now: u64) -> Self {
         let slice = subject.segment.as_ref().and_then(|segment| {
-            let is_it = |slice: &&super::baseline::Slice| {
-                slice.by == "segment" && slice.value == *segment
-            };
+            let is_it =
+                |slice: &&super::baseline::Slice| slice.by == "segment" && slice.value == *segment;
             baseline.slices.iter().find(is_it)
         });
         let mut end = 0;
@@ -214,7 +213,8 @@ impl Watch {
         let alone = self.threshold_alone();
         for (index, watched) in self.features.iter_mut().enumerate() {
             // Named together with others, it needs less evidence than alone.
-            let evidence = if named[index] { watched.evidence.max(alone) } else { watched.evidence };
+            let evidence =
+                if named[index] { watched.evidence.max(alone) } else { watched.evidence };
             let signs = Signs { evidence, threshold: alone, is_back: watched.back };
             if let Some(from) = watched.latch.update(signs, now) {
                 changed.push((Some(index), from));
@@ -224,7 +224,8 @@ impl Watch {
             }
         }
         let all_back = self.features.iter().all(|watched| watched.latch.state != State::Drifted);
-        let signs = Signs { evidence: self.evidence, threshold, is_back: all_back && self.is_calm() };
+        let signs =
+            Signs { evidence: self.evidence, threshold, is_back: all_back && self.is_calm() };
         if let Some(from) = self.latch.update(signs, now) {
             changed.insert(0, (None, from));
         }
@@ -337,7 +338,9 @@ impl Watch {
             effects,
             missing: share(&[cells.missing()]),
             new: share(cells.new_category().as_slice()),
-            out_of_range: share(&[cells.out_of_range(), cells.infinite().into_iter().collect()].concat()),
+            out_of_range: share(
+                &[cells.out_of_range(), cells.infinite().into_iter().collect()].concat(),
+            ),
             moved: moved(baseline, expected, live),
         }
     }
@@ -380,9 +383,10 @@ impl Watch {
                 see(&mut watched.latch);
             }
         }
-        let all_seen = self.features.iter().all(|watched| {
-            watched.latch.state != State::Drifted || watched.latch.acknowledged
-        });
+        let all_seen = self
+            .features
+            .iter()
+            .all(|watched| watched.latch.state != State::Drifted || watched.latch.acknowledged);
         if all_seen {
             see(&mut self.latch);
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::baseline::{Baseline, OTHER_SEGMENTS};
-use super::feature::FeaturePlan;
+use super::labels::{FeedbackCounts, FeedbackRecord};
+use super::performance::{self, Performance};
+use super::predictions::{PredictionReader, PredictionRows};
 use super::reader::{CellReader, RowCells, count};
 use super::recorder::Request;
 use super::rows::Rows;
@@ -17,6 +19,14 @@ use crate::tensor::Tensor;
 
 /// Segments that are watched apart, at most; the others are one.
 const MOST_SEGMENTS: usize = 16;
+
+/// Predictions and what becomes of them.
+#[derive(Debug)]
+struct Judged {
+    reader: PredictionReader,
+    rows: PredictionRows,
+    performance: Performance,
+}
 
 /// The streams of a version.
 #[derive(Debug)]
@@ -37,6 +47,10 @@ pub(super) struct Watching {
     by: SegmentBy,
     /// One column of cells of a segment's rows.
     gathered: Vec<u8>,
+    /// Nothing where no output is known to be a prediction.
+    judged: Option<Judged>,
+    /// When performance was last decided on.
+    judged_at: u64,
     events: Vec<Event>,
 }
 
@@ -61,6 +75,7 @@ impl Watching {
         settings: &Monitor,
         baseline: Arc<Baseline>,
         reader: Arc<CellReader>,
+        predictions: Option<PredictionReader>,
         now: u64,
     ) -> Result<Self, String> {
         let by = match &settings.segment {
@@ -79,6 +94,12 @@ impl Watching {
             tolerance: settings.tolerance,
         };
         let watch = Watch::new(subject.clone(), Arc::clone(&baseline), terms, now);
+        let judged = predictions.map(|reader| {
+            let score = baseline.score.clone().unwrap_or_else(|| reader.unlabelled());
+            let settings = performance::Settings::of(settings);
+            let performance = Performance::new(Arc::new(score), &settings, now);
+            Judged { reader, rows: PredictionRows::default(), performance }
+        });
         Ok(Self {
             reader,
             cells: RowCells::default(),
@@ -90,6 +111,8 @@ impl Watching {
             by_value: HashMap::new(),
             by,
             gathered: Vec::new(),
+            judged,
+            judged_at: now,
             events: Vec::new(),
             subject: subject.clone(),
             baseline,
@@ -101,13 +124,19 @@ impl Watching {
     }
 
     /// Takes what was predicted, for labels that come later.
-    pub(super) fn predicted(
-        &mut self,
-        _plan: &FeaturePlan,
-        _id: &Bytes,
-        _at: u64,
-        _outputs: &[Tensor],
-    ) {
+    pub(super) fn predicted(&mut self, id: &Bytes, at: u64, outputs: &[Tensor]) {
+        if let Some(Judged { reader, rows, performance }) = &mut self.judged {
+            reader.read(outputs, rows);
+            performance.observe(Some(id), &rows.as_predictions(), at);
+        }
+    }
+
+    /// Takes labels; tells what became of them.
+    pub(super) fn feedback(&mut self, records: &[FeedbackRecord], now: u64) -> FeedbackCounts {
+        match &mut self.judged {
+            Some(judged) => judged.performance.feedback(records, now),
+            None => FeedbackCounts { unknown: records.len() as u64, ..FeedbackCounts::default() },
+        }
     }
 
     /// Counts `rows`, which came with `requests`, in their order.
@@ -208,7 +237,20 @@ impl Watching {
                 }
             }
         }
+        self.judge(now);
         std::mem::take(&mut self.events)
+    }
+
+    /// Decides on performance, as often as ticks are made.
+    fn judge(&mut self, now: u64) {
+        let Some(judged) = &mut self.judged else { return };
+        if now.saturating_sub(self.judged_at) < self.tick_ms {
+            return;
+        }
+        self.judged_at = now;
+        let (subject, rows) = (&self.subject, self.whole.watch.rows);
+        let changes = judged.performance.tick(now).into_iter();
+        self.events.extend(changes.map(|change| event(subject, rows, change)));
     }
 
     pub(super) fn watch(&self, segment: Option<&str>) -> Option<&Watch> {
@@ -221,12 +263,22 @@ impl Watching {
         }
     }
 
-    pub(super) fn acknowledge(&mut self, segment: Option<&str>, feature: Option<&str>) -> usize {
+    pub(super) fn acknowledge(
+        &mut self,
+        segment: Option<&str>,
+        feature: Option<&str>,
+        now: u64,
+    ) -> usize {
         let streams = std::iter::once(&mut self.whole).chain(&mut self.segments);
         let meant = streams.filter(|stream| {
             segment.is_none() || stream.watch.subject.segment.as_deref() == segment
         });
-        meant.map(|stream| stream.watch.acknowledge(feature)).sum()
+        let n: usize = meant.map(|stream| stream.watch.acknowledge(feature)).sum();
+        let performance = match (segment, feature) {
+            (None, None) => self.judged.as_mut().and_then(|j| j.performance.acknowledge(now)),
+            _ => None,
+        };
+        n + usize::from(performance.is_some())
     }
 
     pub(super) fn verdicts(&self, settings: &Monitor, now: u64) -> Vec<Arc<Verdict>> {
@@ -236,6 +288,11 @@ impl Watching {
 
     fn verdict(&self, watch: &Watch, settings: &Monitor, now: u64) -> Verdict {
         let latch = watch.latch();
+        // Labels are joined for all the traffic, not by segment.
+        let judged = self.judged.as_ref().filter(|_| watch.subject.segment.is_none());
+        let performance = judged.map(|judged| judged.performance.verdict(now));
+        let mut text = watch.text();
+        text.extend(performance.iter().flat_map(|verdict| verdict.text.iter().cloned()));
         Verdict {
             subject: watch.subject.clone(),
             at: now,
@@ -254,9 +311,30 @@ impl Watching {
             rows: watch.rows,
             ticks: watch.n_ticks(),
             features: watch.verdicts(now),
-            performance: None,
-            text: watch.text(),
+            performance,
+            text,
         }
+    }
+}
+
+/// A change of performance as an event.
+fn event(subject: &Subject, rows: u64, change: performance::Change) -> Event {
+    let performance::Change { detector, at, from, to, onset, evidence, threshold, text } = change;
+    Event {
+        id: 0,
+        at,
+        subject: subject.clone(),
+        feature: None,
+        detector,
+        from,
+        to,
+        rows,
+        onset,
+        evidence,
+        threshold,
+        window: None,
+        request_ids: Vec::new(),
+        text,
     }
 }
 

@@ -90,7 +90,8 @@ impl Ring {
     }
 
     fn counts(&self, now: u64, cells: std::ops::Range<usize>) -> Option<Vec<u64>> {
-        let oldest = (now - now % self.slot_ms).saturating_sub(self.slot_ms * (self.n_slots as u64 - 1));
+        let oldest =
+            (now - now % self.slot_ms).saturating_sub(self.slot_ms * (self.n_slots as u64 - 1));
         let mut sums = vec![0; cells.len()];
         for slot in self.slots.iter().filter(|slot| slot.start >= oldest) {
             for (sum, &count) in sums.iter_mut().zip(slot.counts.get(cells.clone())?) {

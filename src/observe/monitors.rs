@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use super::queue::{Observation, Queues};
 use crate::error::{Code, Fault};
+use crate::monitor::Recorder;
 use crate::monitor::labels::{FeedbackCounts, FeedbackRecord};
 use crate::monitor::verdict::{Event, Histogram, History, Verdict};
-use crate::monitor::Recorder;
 use crate::registry::Registry;
 use crate::telemetry::Sharded;
 
@@ -144,7 +144,9 @@ impl Monitors {
     pub fn verdicts(&self) -> Vec<Arc<Verdict>> {
         let mut verdicts: Vec<_> = self.recorders().iter().flat_map(|r| r.verdicts()).collect();
         verdicts.sort_by(|a, b| {
-            let key = |v: &Verdict| (v.subject.model.clone(), v.subject.version, v.subject.segment.clone());
+            let key = |v: &Verdict| {
+                (v.subject.model.clone(), v.subject.version, v.subject.segment.clone())
+            };
             key(a).cmp(&key(b))
         });
         verdicts
@@ -203,12 +205,7 @@ impl Monitors {
     }
 
     /// Learns a new baseline from the coming rows.
-    pub fn rebase(
-        &self,
-        model: &str,
-        version: u64,
-        rows: Option<u64>,
-    ) -> Result<(), CommandError> {
+    pub fn rebase(&self, model: &str, version: u64, rows: Option<u64>) -> Result<(), CommandError> {
         let recorder = self.recorder(model, version)?;
         recorder.rebase(rows, super::thread::now_ms()).map_err(CommandError::Refused)
     }

@@ -51,11 +51,7 @@ pub fn start(
         events: Mutex::default(),
     }));
     let ended = Arc::new(AtomicBool::new(false));
-    let mut worker = Worker {
-        monitors: monitors.clone(),
-        sink,
-        figures: Figures::new(telemetry),
-    };
+    let mut worker = Worker { monitors: monitors.clone(), sink, figures: Figures::new(telemetry) };
     let is_ended = Arc::clone(&ended);
     let thread = std::thread::Builder::new().name("monitor".to_owned()).spawn(move || {
         prepare();
@@ -90,7 +86,7 @@ impl<S: Fn(&Event)> Worker<S> {
             let super::monitors::Labelled { recorder, records, reply } = labelled;
             let counts = self.guarded(&recorder, |recorder| recorder.feedback(&records, now));
             // Whoever sent the labels may have gone; they are joined all the same.
-            drop(counts.map(|counts| reply.send(counts)));
+            let _ = counts.map(|counts| reply.send(counts));
         }
         for recorder in self.monitors.recorders() {
             let changes = self.guarded(&recorder, |recorder| recorder.tick(now));
@@ -128,12 +124,26 @@ fn log(event: &Event) {
     let segment = subject.segment.as_deref();
     match event.to {
         State::Drifted => tracing::warn!(
-            model = subject.model, version = subject.version, segment, feature, detector,
-            from, to, evidence, "{text}"
+            model = subject.model,
+            version = subject.version,
+            segment,
+            feature,
+            detector,
+            from,
+            to,
+            evidence,
+            "{text}"
         ),
         _ => tracing::info!(
-            model = subject.model, version = subject.version, segment, feature, detector,
-            from, to, evidence, "{text}"
+            model = subject.model,
+            version = subject.version,
+            segment,
+            feature,
+            detector,
+            from,
+            to,
+            evidence,
+            "{text}"
         ),
     }
 }

@@ -66,9 +66,8 @@ pub(super) fn load(
     let classes = onnx.classes().to_vec();
     let metadata = onnx.metadata().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let baseline = files.baseline.map(|file| {
-        let baseline = file.and_then(|file| {
-            Baseline::read(&file, &digest).map_err(|error| error.to_string())
-        });
+        let baseline =
+            file.and_then(|file| Baseline::read(&file, &digest).map_err(|error| error.to_string()));
         baseline.map(Arc::new).map_err(|error| format!("{}: {error}", repository::BASELINE_FILE))
     });
     let plan = Plan::compile(Arc::new(onnx), &demands.shapes)?;

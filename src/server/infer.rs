@@ -5,11 +5,11 @@
 //! comes back as a receiver, which is awaited. [`finish`] encodes.
 //!
 //! Here is also the place where the observation of an answer is offered to those who watch: in
-//! [`observe`], after the answer is ready and never before.
+//! [`super::beside`], after the answer is ready and never before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,13 +18,12 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::account::Call;
+use super::beside::{Flags, Observed, observe};
 use super::reply::{JSON, Reply};
 use super::route::Target;
 use super::{DataPlane, body};
-use crate::config::When;
 use crate::error::{Code, Fault};
-use crate::monitor::{Judgement, Recorder};
-use crate::observe::Observation;
+use crate::monitor::Judgement;
 use crate::protocol::v2::{
     self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
 };
@@ -43,14 +42,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Names the exact model that answered.
 const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
 const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
-/// Rules of the monitor that held, with their rows.
-const FLAGS: HeaderName = HeaderName::from_static("tidegate-flags");
-/// How unusual each row is.
-const OUTLIER_SCORE: HeaderName = HeaderName::from_static("tidegate-outlier-score");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
-
-/// Rows that a header names.
-const MOST_NAMED: usize = 32;
 
 /// A JSON part from this size on is read on the compute pool: as JSON it takes milliseconds, in which
 /// an I/O thread serves no other connection.
@@ -220,7 +212,7 @@ async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<R
         }
         // The answer is ready: now, and never before, it is observed.
         if let Some(observed) = observed {
-            observe(plane, observed, head, &id);
+            observe(&plane.monitors, observed, head, &id);
         }
         answer.map(|encoded| (encoded, rows, timings, flags))
     });
@@ -238,70 +230,6 @@ async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<R
     }
     prediction.answered(rows, &timings);
     Ok(reply)
-}
-
-/// What the monitor's rules say of the rows, for the answer's head.
-#[derive(Default)]
-struct Flags {
-    held: Vec<(When, Vec<usize>)>,
-    outlier_scores: Option<Vec<f32>>,
-}
-
-impl Flags {
-    /// `tidegate-flags: outlier=0,3; low_margin=1` and `tidegate-outlier-score: 3.2,14.1`.
-    fn tell(&self, reply: &mut Reply) {
-        let list = |texts: &mut dyn Iterator<Item = String>, n: usize| {
-            let shown: Vec<String> = texts.take(MOST_NAMED).collect();
-            format!("{}{}", shown.join(","), if n > MOST_NAMED { ",..." } else { "" })
-        };
-        if !self.held.is_empty() {
-            let rules = self.held.iter().map(|(when, rows)| {
-                let rows = list(&mut rows.iter().map(usize::to_string), rows.len());
-                format!("{}={rows}", when.name())
-            });
-            // Names, digits and commas.
-            if let Ok(value) = HeaderValue::try_from(rules.collect::<Vec<_>>().join("; ")) {
-                reply.set(FLAGS, value);
-            }
-        }
-        if let Some(scores) = &self.outlier_scores {
-            let text = list(&mut scores.iter().map(|score| format!("{score:.2}")), scores.len());
-            if let Ok(value) = HeaderValue::try_from(text) {
-                reply.set(OUTLIER_SCORE, value);
-            }
-        }
-    }
-}
-
-/// What is observed of a prediction.
-struct Observed {
-    recorder: Arc<Recorder>,
-    /// The id that the client gave the request in its body.
-    id: Option<Box<str>>,
-    inputs: Vec<Tensor>,
-    outputs: Vec<Tensor>,
-}
-
-/// Offers the prediction to those who watch. Clients know a request by the id in its body, else by
-/// `x-request-id`.
-fn observe(plane: &DataPlane, observed: Observed, head: &HeaderMap, id: &HeaderValue) {
-    let Observed { recorder, id: own, inputs, outputs } = observed;
-    let id = match own {
-        Some(id) => Bytes::from(String::from(id)),
-        None => Bytes::copy_from_slice(id.as_bytes()),
-    };
-    if !recorder.takes(&id) {
-        return;
-    }
-    let segment = recorder.segment_header().and_then(|name| head.get(name));
-    let segment = segment.map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    let at = unix_ms();
-    plane.monitors.offer(Observation { recorder, id, segment, at, inputs, outputs });
-}
-
-fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// From body to execution, or to its place in the queue. Plain: nothing here waits.
@@ -391,9 +319,11 @@ async fn finish(
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
     let flags = Flags { held: flags, outlier_scores };
     let answer = match refusal {
-        Some(reason) => {
-            Err(InferError::Rule { model: Arc::clone(&version.model), version: version.number, reason })
-        }
+        Some(reason) => Err(InferError::Rule {
+            model: Arc::clone(&version.model),
+            version: version.number,
+            reason,
+        }),
         None => {
             let told = replace(&execution.outputs, replaced);
             let told = told.as_deref().unwrap_or(&execution.outputs);
