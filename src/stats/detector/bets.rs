@@ -28,10 +28,10 @@ const LEAST_GROWTH: f64 = 1e-7;
 /// The directed bets against one reference.
 #[derive(Debug, Clone)]
 pub(super) struct Bets {
-    n_cells: usize,
     /// ln of the weights, which sum to 1 - [`OMNIBUS_WEIGHT`].
     ln_weights: Vec<f64>,
-    /// What a value in each cell adds to the logarithm of each bet's evidence, bet by bet.
+    /// What a value in each cell adds to the logarithm of each bet's evidence: all bets of the
+    /// first cell, then all of the second, so that sums over cells are sums of vectors.
     gains: Vec<f64>,
 }
 
@@ -40,13 +40,16 @@ impl Bets {
         self.ln_weights.is_empty()
     }
 
-    /// ln of weight times evidence of every bet for these counts.
-    pub(super) fn ln_evidence<'a>(&'a self, counts: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
-        self.ln_weights.iter().zip(self.gains.chunks_exact(self.n_cells.max(1))).map(
-            move |(ln_weight, gains)| {
-                ln_weight + counts.iter().zip(gains).map(|(count, gain)| count * gain).sum::<f64>()
-            },
-        )
+    /// Appends ln of weight times evidence of every bet for these counts.
+    pub(super) fn ln_evidence(&self, counts: &[f64], logs: &mut Vec<f64>) {
+        let start = logs.len();
+        logs.extend_from_slice(&self.ln_weights);
+        let logs = &mut logs[start..];
+        for (&count, gains) in counts.iter().zip(self.gains.chunks_exact(logs.len().max(1))) {
+            if count > 0.0 {
+                logs.iter_mut().zip(gains).for_each(|(log, gain)| *log += count * gain);
+            }
+        }
     }
 }
 
@@ -136,10 +139,11 @@ impl Builder<'_> {
     fn finish(self) -> Bets {
         let total: f64 = self.weights.iter().sum();
         let scale = (1.0 - OMNIBUS_WEIGHT) / total;
+        let n_cells = self.shares.len();
+        let by_cell = |cell| self.gains.iter().skip(cell).step_by(n_cells).copied();
         Bets {
-            n_cells: self.shares.len(),
             ln_weights: self.weights.iter().map(|weight| (weight * scale).ln()).collect(),
-            gains: self.gains,
+            gains: (0..n_cells).flat_map(by_cell).collect(),
         }
     }
 }
