@@ -9,13 +9,15 @@
 
 mod builder;
 mod choose;
+mod counting;
 mod gather;
 mod read;
 mod slices;
 
 use serde::{Deserialize, Serialize};
 
-pub use builder::{About, BaselineBuilder, BuildError, Counting, Marks};
+pub use builder::{About, BaselineBuilder, BuildError, Marks};
+pub use counting::Counting;
 pub use read::BaselineError;
 pub use slices::{OTHER_SEGMENTS, hour_of_week};
 
