@@ -62,9 +62,10 @@ impl Rows {
         let mut reader = open(path, delimiter)?;
         let header = reader.headers().map_err(|error| invalid(&error))?.clone();
         let position = |name: &String| {
-            header.iter().position(|column| column.trim() == name).ok_or_else(|| {
-                DatasetError::Column(format!("column '{name}' is no longer there"))
-            })
+            header
+                .iter()
+                .position(|column| column.trim() == name)
+                .ok_or_else(|| DatasetError::Column(format!("column '{name}' is no longer there")))
         };
         let mut placed = Vec::new();
         for input in inputs {
@@ -105,7 +106,8 @@ impl Rows {
         if n_rows == 0 {
             return Ok(None);
         }
-        let inputs = self.inputs.iter_mut().map(|(input, _, elements)| elements.take(input, n_rows));
+        let inputs =
+            self.inputs.iter_mut().map(|(input, _, elements)| elements.take(input, n_rows));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let extras = self.extras.iter_mut().map(|(_, _, values)| values.take()).collect();
         let position = self.reader.position().byte();

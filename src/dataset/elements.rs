@@ -116,7 +116,11 @@ impl Elements {
         macro_rules! integer {
             ($type:ty) => {{
                 let number = <$type>::try_from(number).map_err(|_| {
-                    self.expected(&format!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX))
+                    self.expected(&format!(
+                        "a whole number from {} to {}",
+                        <$type>::MIN,
+                        <$type>::MAX
+                    ))
                 })?;
                 self.data.extend_from_slice(&number.to_le_bytes());
             }};

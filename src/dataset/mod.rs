@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use columns::{InputColumns, match_columns};
 
-use crate::tensor::{Tensor, TensorError};
+use crate::tensor::{Shape, Tensor, TensorError};
 
 /// Why a file does not give rows.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +122,42 @@ pub struct Batch {
     pub position: u64,
 }
 
+impl Batch {
+    /// The first `n_rows` rows.
+    pub fn first(self, n_rows: usize) -> Result<Self, DatasetError> {
+        let cut = |tensor: Tensor| {
+            let mut shape = Shape::from_slice(tensor.shape());
+            let per_row: usize = shape.iter().skip(1).product();
+            if let Some(first) = shape.first_mut() {
+                *first = n_rows;
+            }
+            match tensor.datatype().size() {
+                Some(size) => {
+                    let bytes = n_rows * per_row * size;
+                    Tensor::new(tensor.datatype(), shape, tensor.data().slice(..bytes))
+                }
+                None => Tensor::from_elements(shape, tensor.elements().take(n_rows * per_row)),
+            }
+        };
+        if n_rows >= self.n_rows {
+            return Ok(self);
+        }
+        let extras = self.extras.into_iter().map(|extra| match extra {
+            ExtraValues::Times(mut times) => {
+                times.truncate(n_rows);
+                ExtraValues::Times(times)
+            }
+            ExtraValues::Texts(mut texts) => {
+                texts.truncate(n_rows);
+                ExtraValues::Texts(texts)
+            }
+        });
+        let extras = extras.collect();
+        let inputs = self.inputs.into_iter().map(cut).collect::<Result<_, _>>()?;
+        Ok(Self { n_rows, inputs, extras, position: self.position })
+    }
+}
+
 /// The batches of a file.
 pub type Batches = Box<dyn Iterator<Item = Result<Batch, DatasetError>>>;
 
@@ -195,7 +231,9 @@ impl Dataset {
                 Box::new(csv::Rows::open(&self.path, delimiter, inputs, extras, most)?)
             }
             Form::JsonLines => Box::new(json::Rows::open(&self.path, inputs, extras, most)?),
-            Form::Parquet { .. } => Box::new(parquet::Rows::open(&self.path, inputs, extras, most)?),
+            Form::Parquet { .. } => {
+                Box::new(parquet::Rows::open(&self.path, inputs, extras, most)?)
+            }
         })
     }
 }

@@ -21,8 +21,7 @@ fn invalid(error: impl ToString) -> DatasetError {
 
 /// Columns and rows.
 pub(super) fn header(path: &Path) -> Result<(Vec<String>, u64), DatasetError> {
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(invalid)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(invalid)?;
     let columns = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let n_rows = builder.metadata().file_metadata().num_rows();
     Ok((columns, u64::try_from(n_rows).unwrap_or(0)))
@@ -137,9 +136,8 @@ fn column(batch: &RecordBatch, name: &str) -> Result<Column, DatasetError> {
     let array = batch
         .column_by_name(name)
         .ok_or_else(|| DatasetError::Column(format!("column '{name}' is no longer there")))?;
-    Column::new(array).map_err(|reason| {
-        DatasetError::Column(format!("column '{name}' cannot be used: {reason}"))
-    })
+    Column::new(array)
+        .map_err(|reason| DatasetError::Column(format!("column '{name}' cannot be used: {reason}")))
 }
 
 impl Column {
@@ -160,9 +158,10 @@ impl Column {
                 Self::Unsigned(to(DataType::UInt64)?)
             }
             DataType::Boolean => Self::Bool(Arc::clone(array)),
-            DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) | DataType::BinaryView => {
-                Self::Bytes(to(DataType::Binary)?)
-            }
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::FixedSizeBinary(_)
+            | DataType::BinaryView => Self::Bytes(to(DataType::Binary)?),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 Self::Text(to(DataType::Utf8)?)
             }
@@ -220,7 +219,9 @@ impl Column {
             return elements.push_missing();
         }
         match self {
-            Self::Number(array) => elements.push_number(array.as_primitive::<Float64Type>().value(row)),
+            Self::Number(array) => {
+                elements.push_number(array.as_primitive::<Float64Type>().value(row))
+            }
             Self::Signed(array) => {
                 elements.push_integer(i128::from(array.as_primitive::<Int64Type>().value(row)))
             }
@@ -271,7 +272,9 @@ impl Column {
             Self::Unsigned(array) => {
                 times::from_number(array.as_primitive::<UInt64Type>().value(row) as f64)
             }
-            Self::Number(array) => times::from_number(array.as_primitive::<Float64Type>().value(row)),
+            Self::Number(array) => {
+                times::from_number(array.as_primitive::<Float64Type>().value(row))
+            }
             _ => None,
         }
     }

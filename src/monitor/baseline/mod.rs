@@ -28,6 +28,9 @@ use super::performance::ScoreBaseline;
 /// The version of `baseline.json` that is written; others are refused.
 pub const SCHEMA: u32 = 1;
 
+/// The baseline's file in a version's folder.
+pub const FILE: &str = "baseline.json";
+
 /// A baseline, as `baseline.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
