@@ -4,12 +4,14 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what commands do")]
 
+mod baseline;
 mod check;
 mod client;
 mod completions;
 mod inspect;
 mod plan;
 mod predict;
+mod predictions;
 mod rows;
 mod serve;
 mod table;
@@ -51,6 +53,7 @@ enum Command {
     Plan(plan::Plan),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Baseline(baseline::BaselineCommand),
     Completions(completions::Completions),
 }
 
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Baseline(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

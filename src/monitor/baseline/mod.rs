@@ -9,13 +9,15 @@
 
 mod builder;
 mod choose;
+mod counting;
 mod gather;
 mod read;
 mod slices;
 
 use serde::{Deserialize, Serialize};
 
-pub use builder::{About, BaselineBuilder, BuildError, Counting, Marks};
+pub use builder::{About, BaselineBuilder, BuildError, Marks};
+pub use counting::Counting;
 pub use read::BaselineError;
 pub use slices::{OTHER_SEGMENTS, hour_of_week};
 
@@ -25,6 +27,9 @@ use super::performance::ScoreBaseline;
 
 /// The version of `baseline.json` that is written; others are refused.
 pub const SCHEMA: u32 = 1;
+
+/// The baseline's file in a version's folder.
+pub const FILE: &str = "baseline.json";
 
 /// A baseline, as `baseline.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

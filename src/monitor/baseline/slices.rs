@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Slice;
+use super::builder::Marks;
+use crate::config::Season;
+use crate::monitor::reader::RowCells;
 
 /// Segments that are counted apart; the rest are one.
 const MOST_SEGMENTS: usize = 16;
@@ -52,9 +55,16 @@ impl Segments {
 #[derive(Debug)]
 pub(super) struct Slices {
     segments: Vec<Box<str>>,
-    /// Rows and counts: of the segments, of the others, then of the hours.
-    parts: Vec<Option<(u64, Vec<Vec<u64>>)>>,
+    /// Of the segments, of the others, then of the hours.
+    parts: Vec<Option<Part>>,
     n_cells: Vec<usize>,
+}
+
+/// Rows, and counts by feature and cell.
+#[derive(Debug, Clone)]
+struct Part {
+    rows: u64,
+    counts: Vec<Vec<u64>>,
 }
 
 impl Slices {
@@ -74,24 +84,53 @@ impl Slices {
         self.segments.len() + 1 + hour_of_week(time_ms)
     }
 
-    /// Counts one row, whose cells are given by feature, in a part. O(features).
-    pub(super) fn count(&mut self, part: usize, cells: impl Iterator<Item = u8>) {
-        let n_cells = &self.n_cells;
-        let Some(part) = self.parts.get_mut(part) else { return };
-        let (rows, counts) = part
-            .get_or_insert_with(|| (0, n_cells.iter().map(|&n_cells| vec![0; n_cells]).collect()));
-        *rows += 1;
-        for (counts, cell) in counts.iter_mut().zip(cells) {
-            counts[usize::from(cell)] += 1;
+    /// Counts one row in a part. O(features).
+    pub(super) fn count(&mut self, part: usize, cells: &RowCells, row: usize) {
+        let counts = &mut self.part(part).counts;
+        for (feature, counts) in counts.iter_mut().enumerate() {
+            counts[usize::from(cells.column(feature)[row])] += 1;
+        }
+        self.part(part).rows += 1;
+    }
+
+    /// Counts rows in the cells of one more feature.
+    pub(super) fn add_feature(
+        &mut self,
+        n_cells: usize,
+        marks: Marks<'_>,
+        season: Season,
+        cell: impl Fn(usize) -> usize,
+    ) {
+        let feature = self.n_cells.len();
+        self.n_cells.push(n_cells);
+        for part in self.parts.iter_mut().flatten() {
+            part.counts.push(vec![0; n_cells]);
+        }
+        for (row, segment) in marks.segments.unwrap_or_default().iter().enumerate() {
+            let part = self.segment(segment);
+            self.part(part).counts[feature][cell(row)] += 1;
+        }
+        let times = marks.times.filter(|_| season == Season::HourOfWeek).unwrap_or_default();
+        for (row, &time) in times.iter().enumerate() {
+            let part = self.hour(time);
+            self.part(part).counts[feature][cell(row)] += 1;
         }
     }
 
-    /// Counts of one more feature, all rows of which are in its `cell`s by part.
+    fn part(&mut self, part: usize) -> &mut Part {
+        let n_cells = &self.n_cells;
+        self.parts[part].get_or_insert_with(|| Part {
+            rows: 0,
+            counts: n_cells.iter().map(|&n_cells| vec![0; n_cells]).collect(),
+        })
+    }
+
+    /// The slices that have rows.
     pub(super) fn finish(self) -> Vec<Slice> {
         let n_segments = self.segments.len();
         let parts = self.parts.into_iter().enumerate();
         let slices = parts.filter_map(|(part, counted)| {
-            let (rows, counts) = counted?;
+            let Part { rows, counts } = counted?;
             let (by, value) = match part {
                 part if part < n_segments => ("segment", self.segments[part].to_string()),
                 part if part == n_segments => ("segment", OTHER_SEGMENTS.to_owned()),

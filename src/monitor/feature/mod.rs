@@ -13,7 +13,7 @@ mod scores;
 
 use serde::{Deserialize, Serialize};
 
-pub use plan::{FeatureError, FeaturePlan};
+pub use plan::{FeatureError, FeaturePlan, column_names};
 pub(crate) use plan::{Take, Taken};
 pub(crate) use scores::Measures;
 pub use scores::Score;

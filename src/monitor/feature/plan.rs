@@ -97,7 +97,7 @@ impl FeaturePlan {
         labels: &[Option<Vec<String>>],
     ) -> Result<Self, FeatureError> {
         check(signature, settings)?;
-        let names = input_names(signature, settings, metadata)?;
+        let names = column_names(signature, settings, metadata)?;
         let score = find_score(signature, settings);
         let prediction = find_prediction(signature, settings);
         let is_batchable =
@@ -210,7 +210,7 @@ fn width(spec: &TensorSpec, is_batchable: bool) -> Option<usize> {
 }
 
 /// Names of the columns of inputs, from the settings and the model file.
-fn input_names(
+pub fn column_names(
     signature: &Signature,
     settings: &Monitor,
     metadata: &[(String, String)],
