@@ -151,3 +151,75 @@ fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Golden values by scikit-learn 1.9.1 and NannyML 0.13.1:
+    /// `load-tests/drift/golden_performance.py` prints them.
+    fn points(n: u64, round: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
+        let uniform =
+            |i: u64, factor: u64, modulus: u64| (i * factor % modulus) as f64 / modulus as f64;
+        let mut points: Vec<(f64, f64)> = (0..n)
+            .map(|i| {
+                let s = f64::from(uniform(i, 7919, 100_003) as f32);
+                let truth = 0.15 + 0.7 * s * s * (3.0 - 2.0 * s);
+                (round(s), f64::from(u8::from(uniform(i, 104_729, 99_991) < truth)))
+            })
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
+    }
+
+    #[test]
+    fn isotonic_regression_is_scikit_learns() {
+        let points = points(2_000, |s| (s * 500.0).round_ties_even() / 500.0);
+        let model = Isotonic::fit(&points);
+        let golden = [
+            (-0.1, 0.1),
+            (0.0, 0.1),
+            (0.05, 0.15555555555555556),
+            (0.1234, 0.19444444444444445),
+            (0.333, 0.2898550724637681),
+            (0.5, 0.52),
+            (0.7501, 0.776536312849162),
+            (0.9, 0.8222222222222222),
+            (1.0, 1.0),
+            (1.2, 1.0),
+        ];
+        for (x, expected) in golden {
+            let found = model.predict(x);
+            assert!((found - expected).abs() < 1e-12, "at {x}: {found}, not {expected}");
+        }
+        let sum: f64 = points.iter().map(|point| model.predict(point.0)).sum();
+        assert!((sum - 999.0).abs() < 1e-9, "{sum}");
+        assert!(model.predict(f64::NAN).is_nan() && Isotonic::fit(&[]).predict(0.5).is_nan());
+        assert_eq!(Isotonic::fit(&[(1.0, 3.0)]).predict(7.0), 3.0);
+    }
+
+    #[test]
+    fn calibration_error_is_nannymls() {
+        let found = expected_calibration_error(&points(2_000, |s| s), 10);
+        assert!((found - 0.035596792116906736).abs() < 1e-12, "{found}");
+        assert_eq!(expected_calibration_error(&[], 10), 0.0);
+        assert_eq!(expected_calibration_error(&[(0.5, 1.0)], 10), 0.0);
+        assert_eq!(expected_calibration_error(&[(0.5, 1.0), (0.7, 1.0)], 0), 0.0);
+    }
+
+    #[test]
+    fn only_untrue_scores_need_calibration() {
+        assert!(needs_calibration(&points(20_000, |s| s)));
+        // As true as can be: the share of positives is the score.
+        let true_scores: Vec<(f64, f64)> = (0..20_000)
+            .map(|i| {
+                let s = (i / 100) as f64 / 200.0 + 0.0025;
+                (s, f64::from(u8::from(((i % 100) as f64 + 0.5) / 100.0 < s)))
+            })
+            .collect();
+        assert!(!needs_calibration(&true_scores));
+        assert!(!needs_calibration(&[(0.1, 1.0), (0.2, 1.0)]));
+        assert!(!needs_calibration(&[(0.1, 0.0), (0.2, 1.0)]));
+        assert!(!needs_calibration(&[]));
+    }
+}

@@ -234,3 +234,84 @@ impl PageHinkley {
         self.has_alarmed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Golden indices by river 0.26.1: `load-tests/drift/golden_performance.py` prints them.
+    const N: u64 = 20_000;
+
+    fn uniform(i: u64) -> f64 {
+        (i * 7919 % 100_003) as f64 / 100_003.0
+    }
+
+    fn bits() -> impl Iterator<Item = f64> {
+        (0..N).map(|i| {
+            let share = match i {
+                0..5_000 => 0.1,
+                5_000..9_000 => 0.3,
+                9_000..14_000 => 0.15,
+                _ => 0.5,
+            };
+            f64::from(u8::from(uniform(i) < share))
+        })
+    }
+
+    fn waves() -> impl Iterator<Item = f64> {
+        (0..N).map(|i| (i as f64 / 900.0).sin() * 3.0 + 4.0 * uniform(i) + (i / 6_000) as f64 * 2.0)
+    }
+
+    fn alarms(
+        stream: impl Iterator<Item = f64>,
+        mut update: impl FnMut(f64) -> bool,
+    ) -> Vec<usize> {
+        stream.enumerate().filter_map(|(index, x)| update(x).then_some(index)).collect()
+    }
+
+    #[test]
+    fn adwin_alarms_where_rivers_does() {
+        let mut adwin = Adwin::default();
+        assert_eq!(alarms(bits(), |x| adwin.update(x)), ADWIN_BITS);
+        let mut adwin = Adwin::default();
+        assert_eq!(alarms(waves(), |x| adwin.update(x)), ADWIN_WAVES);
+    }
+
+    #[test]
+    fn page_hinkley_alarms_where_rivers_does() {
+        let mut detector = PageHinkley::default();
+        assert_eq!(alarms(bits(), |x| detector.update(x)), PAGE_HINKLEY_BITS);
+        let mut detector = PageHinkley::default();
+        assert_eq!(alarms(waves(), |x| detector.update(x)), PAGE_HINKLEY_WAVES);
+    }
+
+    #[test]
+    fn strange_values_are_survived() {
+        let (mut adwin, mut detector) = (Adwin::default(), PageHinkley::default());
+        for i in 0..10_000 {
+            let x = [f64::NAN, f64::INFINITY, f64::MIN, 0.0, f64::NEG_INFINITY, 1.0][i % 6];
+            adwin.update(x);
+            detector.update(x);
+        }
+        let mut adwin = Adwin::default();
+        assert!((0..100_000).all(|_| !adwin.update(1.0)));
+        assert!(adwin.levels.len() < 20 && adwin.mean() == 1.0);
+        let state = serde_json::to_string(&adwin).unwrap();
+        assert_eq!(serde_json::from_str::<Adwin>(&state).unwrap(), adwin);
+    }
+
+    const ADWIN_BITS: [usize; 3] = [5119, 9279, 14047];
+    const PAGE_HINKLEY_BITS: [usize; 3] = [5257, 9344, 14145];
+    const ADWIN_WAVES: [usize; 39] = [
+        351, 767, 1599, 2175, 2559, 2911, 3295, 3775, 4895, 5311, 5695, 6015, 6431, 7263, 7807,
+        8191, 8575, 8959, 9439, 10559, 10975, 11327, 11711, 12031, 12703, 13407, 13823, 14175,
+        14527, 14943, 16223, 16639, 17023, 17407, 17855, 18047, 19007, 19423, 19807,
+    ];
+    const PAGE_HINKLEY_WAVES: [usize; 70] = [
+        176, 377, 605, 871, 1123, 1900, 2188, 2430, 2654, 2885, 3111, 3336, 3614, 3955, 4721, 4975,
+        5190, 5391, 5606, 5783, 5971, 6033, 6288, 6515, 6857, 7555, 7834, 8062, 8276, 8490, 8717,
+        8945, 9184, 9487, 9992, 10418, 10657, 10897, 11125, 11314, 11503, 11718, 11958, 12019,
+        12325, 12704, 13213, 13492, 13732, 13948, 14159, 14400, 14640, 14895, 15184, 16061, 16353,
+        16568, 16757, 16946, 17161, 17362, 17591, 17830, 18016, 18871, 19148, 19388, 19639, 19870,
+    ];
+}

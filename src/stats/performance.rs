@@ -110,3 +110,69 @@ pub const LEAST_PROBABILITY: f64 = 1e-7;
 pub fn log_loss(probability: f64) -> f64 {
     -probability.clamp(LEAST_PROBABILITY, 1.0).ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Golden values by scikit-learn 1.9.1: `load-tests/drift/golden_performance.py` prints them.
+    fn rows() -> impl Iterator<Item = (f64, bool)> {
+        let uniform =
+            |i: u64, factor: u64, modulus: u64| (i * factor % modulus) as f64 / modulus as f64;
+        (0..2_000).map(move |i| {
+            let s = f64::from(uniform(i, 7919, 100_003) as f32);
+            let truth = 0.15 + 0.7 * s * s * (3.0 - 2.0 * s);
+            (s, uniform(i, 104_729, 99_991) < truth)
+        })
+    }
+
+    fn assert_near(found: Option<f64>, expected: f64) {
+        assert!(
+            found.is_some_and(|found| (found - expected).abs() < 1e-12),
+            "{found:?}, not {expected}"
+        );
+    }
+
+    #[test]
+    fn measures_are_scikit_learns() {
+        let count = |of: &dyn Fn(bool, bool) -> bool| {
+            rows().filter(|&(s, label)| of(s >= 0.5, label)).count() as f64
+        };
+        let (predicted, actual) = (count(&|p, _| p), count(&|_, y| y));
+        let confusion = Confusion::of(predicted, actual, count(&|p, y| p && y), 2_000.0);
+        assert_near(confusion.accuracy(), 0.722);
+        assert_near(confusion.precision(), 0.7217217217217218);
+        assert_near(confusion.recall(), 0.7217217217217218);
+        assert_near(confusion.f1(), 0.7217217217217218);
+        let loss = rows().map(|(s, label)| log_loss(if label { s } else { 1.0 - s })).sum::<f64>();
+        assert_near(Some(loss / 2_000.0), 0.594932750137079);
+    }
+
+    #[test]
+    fn area_of_binned_scores_is_scikit_learns_of_tied_ones() {
+        let mut counts = [[0.0; 21], [0.0; 21]];
+        for (s, label) in rows() {
+            counts[usize::from(label)][(s * 20.0).round_ties_even() as usize] += 1.0;
+        }
+        assert_near(roc_auc(&counts[0], &counts[1]), 0.7797527797527797);
+        // Of cells so small that none holds two rows, it is that of the scores.
+        let mut sorted: Vec<_> = rows().collect();
+        sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let side = |positive: bool| -> Vec<f64> {
+            sorted.iter().map(|row| f64::from(u8::from(row.1 == positive))).collect()
+        };
+        assert_near(roc_auc(&side(false), &side(true)), 0.7805067805067805);
+    }
+
+    #[test]
+    fn nothing_counted_has_no_measures() {
+        let nothing = Confusion::default();
+        assert_eq!((nothing.accuracy(), nothing.f1(), roc_auc(&[], &[])), (None, None, None));
+        let all_negative = Confusion::of(0.0, 0.0, 0.0, 10.0);
+        assert_eq!((all_negative.precision(), all_negative.f1()), (Some(0.0), Some(0.0)));
+        assert_eq!(roc_auc(&[1.0, 2.0], &[0.0, 0.0]), None);
+        assert_eq!(roc_auc_deviation(&[0.0], &[3.0]), None);
+        assert_eq!(roc_auc(&[5.0], &[5.0]), Some(0.5));
+        assert!(log_loss(f64::NAN).is_nan() && log_loss(0.0) < 17.0 && log_loss(2.0) == 0.0);
+    }
+}

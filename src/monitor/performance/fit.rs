@@ -108,12 +108,15 @@ impl ScoreBaseline {
     }
 }
 
-/// A label as a class's name.
+/// A label as a class's name: numbers in one form, whether they came as numbers or as text.
 fn name(label: &Label) -> String {
     match label {
         Label::Bool(truth) => truth.to_string(),
         Label::Number(number) => number.to_string(),
-        Label::Text(text) => text.to_string(),
+        Label::Text(text) => match text.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => number.to_string(),
+            _ => text.to_string(),
+        },
     }
 }
 

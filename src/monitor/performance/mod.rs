@@ -21,6 +21,9 @@ mod verdict;
 mod windows;
 mod words;
 
+#[cfg(test)]
+mod golden;
+
 pub use baseline::{LossBaseline, LossKind, ScoreBaseline, ScoreCells, ScoreError, Task};
 pub use counts::{ClassCounts, ScoreCounts, estimate};
 pub use fit::{FitError, Reference};
