@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what commands do")]
 
+mod alert;
 mod check;
 mod client;
 mod completions;
@@ -51,6 +52,7 @@ enum Command {
     Plan(plan::Plan),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Alert(alert::Alert),
     Completions(completions::Completions),
 }
 
@@ -112,6 +114,7 @@ pub fn run() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

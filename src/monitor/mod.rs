@@ -9,4 +9,6 @@ pub mod cells;
 pub mod feature;
 pub mod labels;
 pub mod performance;
+pub mod render;
+pub mod rfc3339;
 pub mod verdict;

@@ -160,6 +160,28 @@ pub const CONFIG_INFO: Metric = metric(
     "Always 1; the label is the digest of the running configuration.",
 );
 
+/// Changes of state that were not told, since their queue was full.
+pub const ALERT_EVENTS_DROPPED: Metric = metric(
+    "tidegate_alert_events_dropped_total",
+    "Changes of state that nobody was told of, since the queue for them was full.",
+);
+/// Messages to a target, by `target` and `outcome`.
+pub const ALERT_MESSAGES: Metric = metric(
+    "tidegate_alert_messages_total",
+    "Messages to a target of alerts, by outcome: sent, failed (given up) or dropped (no room).",
+);
+/// Attempts after the first, by `target`.
+pub const ALERT_RETRIES: Metric =
+    metric("tidegate_alert_retries_total", "Messages tried again, each attempt after the first.");
+/// Messages that wait or are being sent, by `target`.
+pub const ALERT_WAITING: Metric = metric(
+    "tidegate_alert_messages_waiting",
+    "Messages that wait for a target of alerts, or are being sent.",
+);
+/// Alerts that fire.
+pub const ALERTS_FIRING: Metric =
+    metric("tidegate_alerts_firing", "Watched streams that drift or perform worse.");
+
 /// From head read to answer ready, by `model`, `slot`.
 pub const DURATION: HistogramMetric =
     latency("tidegate_prediction_duration_seconds", "Time from the request's head to its answer.");
@@ -200,6 +222,9 @@ pub const COUNTERS: &[Metric] = &[
     SWAPS,
     RELOADS,
     LOG_DROPPED,
+    ALERT_EVENTS_DROPPED,
+    ALERT_MESSAGES,
+    ALERT_RETRIES,
 ];
 
 /// All gauges.
@@ -214,6 +239,8 @@ pub const GAUGES: &[Metric] = &[
     RELOADED_AT,
     RELOAD_OK,
     BUILD_INFO,
+    ALERT_WAITING,
+    ALERTS_FIRING,
 ];
 
 /// All histograms.
