@@ -96,6 +96,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
+        monitors: crate::observe::Monitors::default(),
         drain: drains,
     };
     let data = {

@@ -11,4 +11,6 @@ pub mod labels;
 pub mod performance;
 pub mod render;
 pub mod rfc3339;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod verdict;

@@ -67,7 +67,13 @@ impl Monitors {
     ) -> Option<Histogram> {
         self.stream(model, version, segment, feature)?;
         let (feature, window) = (feature.to_owned(), window.to_owned());
-        Some(Histogram { feature, window, cells: Vec::new(), baseline: Vec::new(), live: Vec::new() })
+        Some(Histogram {
+            feature,
+            window,
+            cells: Vec::new(),
+            baseline: Vec::new(),
+            live: Vec::new(),
+        })
     }
 
     /// Changes of state whose number is above `after`, oldest first; the newest 1,000 are kept.
@@ -95,7 +101,12 @@ impl Monitors {
     }
 
     /// Learns a new baseline from the rows to come.
-    pub fn rebase(&self, model: &str, version: u64, _rows: Option<u64>) -> Result<(), CommandError> {
+    pub fn rebase(
+        &self,
+        model: &str,
+        version: u64,
+        _rows: Option<u64>,
+    ) -> Result<(), CommandError> {
         self.version(model, version)
     }
 

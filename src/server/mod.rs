@@ -15,6 +15,7 @@ mod admin;
 mod body;
 mod connections;
 mod control;
+mod drift;
 mod infer;
 mod metadata;
 mod panics;
@@ -36,6 +37,7 @@ use tower::{Service, ServiceBuilder};
 pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 
 use crate::error::Code;
+use crate::observe::Monitors;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
@@ -104,6 +106,8 @@ pub struct Parts {
     pub telemetry: Arc<Telemetry>,
     /// Whether it is ready.
     pub health: Arc<Health>,
+    /// What is watched.
+    pub monitors: Monitors,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -132,7 +136,7 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, drain } = parts.clone();
+    let Parts { registry, telemetry, health, drain, .. } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
     let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission });
     let service = stack(
@@ -158,11 +162,12 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
+        monitors,
         config,
         last_reload,
         started_at,
