@@ -76,7 +76,7 @@ def figures(server: Server) -> dict[str, float]:
         name, _, value = line.partition(" ")
         values[name] = value
     return {
-        "observations": float(values["tidegate_observations_total"]),
-        "dropped": float(values["tidegate_observations_dropped_total"]),
-        "cpu": float(values["tidegate_monitor_cpu_seconds"]),
+        "observations": float(values['tidegate_monitor_observations_total{outcome="observed"}']),
+        "dropped": float(values['tidegate_monitor_observations_total{outcome="dropped"}']),
+        "cpu": float(values["tidegate_monitor_cpu_seconds_total"]),
     }

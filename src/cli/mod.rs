@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what commands do")]
 
+mod alert;
 mod baseline;
 mod check;
 mod client;
@@ -54,6 +55,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
     Baseline(baseline::BaselineCommand),
+    Alert(alert::Alert),
     Completions(completions::Completions),
 }
 
@@ -116,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
         Command::Baseline(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

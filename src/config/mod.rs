@@ -5,6 +5,7 @@
 //! it. Settings of a model come from three places, the first that has a key wins:
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
+mod alerts;
 mod difference;
 mod environment;
 mod model;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -56,6 +58,8 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// Who is told of drift.
+    pub alerts: Alerts,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
@@ -246,8 +250,18 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let keys = difference::flatten(&document);
     let digest = Sha256::digest(keys.iter().map(|(k, v)| format!("{k}={v}\n")).collect::<String>());
     let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let RawConfig { server, limits, shutdown, repository, log, reload, observe, defaults, models } =
-        raw;
+    let RawConfig {
+        server,
+        limits,
+        shutdown,
+        repository,
+        log,
+        reload,
+        observe,
+        alerts,
+        defaults,
+        models,
+    } = raw;
     let server = Server {
         http: address("server.http", &server.http, report),
         admin: address("server.admin", &server.admin, report),
@@ -280,6 +294,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
     }
+    let alerts = alerts::validate(alerts, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -318,6 +333,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        alerts,
         models: validated,
         digest: format!("sha256:{digest}"),
         keys,

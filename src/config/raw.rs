@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::alerts::RawAlerts;
 use super::monitor::RawMonitor;
 use super::units::{ByteSize, HumanDuration};
 
@@ -23,6 +24,7 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) alerts: RawAlerts,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
 }

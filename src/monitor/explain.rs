@@ -1,5 +1,6 @@
 //! Findings in words, for people: which feature, which values, since when, how much.
 
+use super::times;
 use super::verdict::{State, WindowVerdict};
 
 /// One sentence about a feature, such as `car_value drifted since about 2026-11-26 12:00:05 UTC:
@@ -17,7 +18,7 @@ pub(super) fn feature(
         State::Drifted => "drifted",
         State::Recovered => "is back within the tolerance",
     };
-    let since = onset.map(|at| format!(" since about {}", time(at))).unwrap_or_default();
+    let since = onset.map(|at| format!(" since about {}", times::plain(at))).unwrap_or_default();
     let Some(window) = window else { return format!("{name} {verb}{since}") };
     let moved = window.moved.first().map(|moved| {
         let direction = if moved.actual >= moved.expected { "rose" } else { "fell" };
@@ -53,38 +54,9 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// `2026-11-26 12:00:05 UTC`, from milliseconds since 1970.
-fn time(at: u64) -> String {
-    let seconds = i64::try_from(at / 1000).unwrap_or(i64::MAX);
-    let Ok(time) = time::OffsetDateTime::from_unix_timestamp(seconds) else {
-        return format!("{seconds} s after 1970");
-    };
-    format!(
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_dates() {
-        for (seconds, expected) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (1_795_694_405, "2026-11-26 12:00:05 UTC"),
-        ] {
-            assert_eq!(time(seconds * 1000), expected);
-        }
-        assert_eq!(time(u64::MAX), "18446744073709551 s after 1970");
-    }
 
     #[test]
     fn shares_keep_enough_digits() {

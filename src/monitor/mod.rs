@@ -18,10 +18,14 @@ pub mod predictions;
 pub mod reader;
 mod recorder;
 mod reduce;
+pub mod render;
 pub mod rows;
 mod rules;
+#[cfg(test)]
+pub(crate) mod sample;
 mod state;
 mod text;
+pub mod times;
 pub mod verdict;
 mod watch;
 mod watching;

@@ -13,6 +13,7 @@ use super::feature::FeaturePlan;
 use super::labels::{FeedbackCounts, FeedbackRecord};
 use super::predictions::PredictionReader;
 use super::reader::CellReader;
+use super::render::CellSnapshot;
 use super::rows::Rows;
 use super::rules::{Judge, Judgement};
 use super::verdict::{BaselineInfo, Event, Histogram, History, State, Subject, Verdict};
@@ -418,6 +419,15 @@ impl Recorder {
             features: Vec::new(),
             performance: None,
             text: vec![format!("the baseline is being learned: {rows} of {wanted} rows so far")],
+        }
+    }
+
+    /// The cells of all features, where the settings ask for them as metrics.
+    #[must_use]
+    pub fn cells(&self) -> Vec<CellSnapshot> {
+        match &self.lock().phase {
+            Phase::Watching(watching) if self.settings.cell_metrics => watching.whole().cells(),
+            _ => Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::baseline::{Baseline, FeatureBaseline};
 use super::explain;
 use super::feature::Kind;
 use super::history::Points;
+use super::render::CellSnapshot;
 use super::state::{Latch, Signs};
 use super::verdict::{
     Event, FeatureVerdict, Histogram, History, HistoryPoint, MovedCell, State, Subject,
@@ -435,6 +436,19 @@ impl Watch {
             windows: named,
             recent: watched.recent.iter().copied().collect(),
         }
+    }
+
+    /// The counts of all cells since the version went live, beside the baseline's.
+    pub(super) fn cells(&self) -> Vec<CellSnapshot> {
+        let features = self.features.iter().zip(&self.baseline.features);
+        let cells = features.map(|(watched, baseline)| CellSnapshot {
+            model: self.subject.model.clone(),
+            version: self.subject.version,
+            feature: baseline.name.clone(),
+            live: self.windows.counts(windows::ALL, 0, watched.cells.clone()).unwrap_or_default(),
+            baseline: watched.expected.clone(),
+        });
+        cells.collect()
     }
 
     fn position(&self, feature: &str) -> Option<usize> {

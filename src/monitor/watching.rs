@@ -253,6 +253,11 @@ impl Watching {
         self.events.extend(changes.map(|change| event(subject, rows, change)));
     }
 
+    /// All the traffic.
+    pub(super) fn whole(&self) -> &Watch {
+        &self.whole.watch
+    }
+
     pub(super) fn watch(&self, segment: Option<&str>) -> Option<&Watch> {
         match segment {
             None => Some(&self.whole.watch),

@@ -14,6 +14,6 @@ mod monitors;
 mod queue;
 mod thread;
 
-pub use monitors::{CommandError, Monitors};
+pub use monitors::{CommandError, Monitors, Told};
 pub use queue::Observation;
 pub use thread::{Thread, start};

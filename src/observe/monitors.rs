@@ -1,6 +1,7 @@
 //! What is watched, for those who ask: verdicts, histories, events, commands.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -9,6 +10,7 @@ use super::queue::{Observation, Queues};
 use crate::error::{Code, Fault};
 use crate::monitor::Recorder;
 use crate::monitor::labels::{FeedbackCounts, FeedbackRecord};
+use crate::monitor::render::{CellSnapshot, Figures};
 use crate::monitor::verdict::{Event, Histogram, History, Verdict};
 use crate::registry::Registry;
 use crate::telemetry::Sharded;
@@ -63,7 +65,6 @@ pub(super) struct Labelled {
 #[derive(Debug, Clone)]
 pub struct Monitors(pub(super) Arc<Inner>);
 
-#[derive(Debug)]
 pub(super) struct Inner {
     pub(super) queues: Queues,
     pub(super) feedback: crossbeam_queue::ArrayQueue<Labelled>,
@@ -71,6 +72,37 @@ pub(super) struct Inner {
     pub(super) counts: Sharded<2>,
     pub(super) registry: Registry,
     pub(super) events: Mutex<EventLog>,
+    /// Age of the oldest observation when the thread last looked.
+    pub(super) lag_ms: AtomicU64,
+    /// CPU time of the thread.
+    pub(super) cpu_ns: AtomicU64,
+    /// Who is told of changes. Must not block.
+    pub(super) outlet: Box<dyn Fn(Told) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("queues", &self.queues).finish_non_exhaustive()
+    }
+}
+
+/// What whoever sends alerts is told.
+#[derive(Debug)]
+pub enum Told {
+    /// A state changed.
+    Changed(Event),
+    /// Nothing more is to be said of a version's drift, of a segment or feature where they are named:
+    /// it was acknowledged, or the version does not serve any more.
+    Over {
+        /// The model's name.
+        model: String,
+        /// The version's number.
+        version: u64,
+        /// Its segment.
+        segment: Option<String>,
+        /// Its feature.
+        feature: Option<String>,
+    },
 }
 
 /// The newest events.
@@ -177,6 +209,24 @@ impl Monitors {
         self.recorder(model, version).ok()?.histogram(segment, feature, window)
     }
 
+    /// Cells of all features of versions whose settings ask for them as metrics.
+    #[must_use]
+    pub fn cells(&self) -> Vec<CellSnapshot> {
+        self.recorders().iter().flat_map(|recorder| recorder.cells()).collect()
+    }
+
+    /// What the monitor itself does.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let counts = self.0.counts.sums();
+        Figures {
+            lag: self.0.lag_ms.load(Ordering::Relaxed) as f64 / 1e3,
+            cpu: self.0.cpu_ns.load(Ordering::Relaxed) as f64 / 1e9,
+            observed: counts[OBSERVED],
+            dropped: counts[DROPPED],
+        }
+    }
+
     /// Events after that number, oldest first.
     #[must_use]
     pub fn events(&self, after: u64) -> Vec<Event> {
@@ -195,6 +245,12 @@ impl Monitors {
     ) -> Result<usize, CommandError> {
         let n = self.recorder(model, version)?.acknowledge(segment, feature);
         tracing::info!(model, version, segment, feature, who, n, "drift acknowledged");
+        (self.0.outlet)(Told::Over {
+            model: model.to_owned(),
+            version,
+            segment: segment.map(str::to_owned),
+            feature: feature.map(str::to_owned),
+        });
         Ok(n)
     }
 

@@ -1,16 +1,16 @@
 //! The monitor's thread: takes observations, joins labels, makes ticks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::monitors::{DROPPED, Inner, MOST_FEEDBACK, Monitors, OBSERVED};
+use super::monitors::{Inner, MOST_FEEDBACK, Monitors, Told};
 use super::queue::Queues;
 use crate::config;
-use crate::monitor::Recorder;
 use crate::monitor::verdict::{Event, State};
+use crate::monitor::{Recorder, render};
 use crate::registry::Registry;
 use crate::telemetry::{Counter, Gauge, Sharded, Telemetry, names};
 
@@ -34,24 +34,41 @@ impl Thread {
     }
 }
 
-/// Starts the monitor's thread, which hands each change of state to `sink`. `prepare` runs on it
-/// first.
+/// Starts the monitor's thread, which tells `outlet` what changed. `prepare` runs on it first.
 pub fn start(
     registry: Registry,
     telemetry: &Arc<Telemetry>,
     limits: &config::Observe,
     prepare: impl FnOnce() + Send + 'static,
-    sink: impl Fn(&Event) + Send + 'static,
+    outlet: impl Fn(Told) + Send + Sync + 'static,
 ) -> std::io::Result<(Monitors, Thread)> {
     let monitors = Monitors(Arc::new(Inner {
         queues: Queues::new(limits.queue, limits.queue_size),
         feedback: crossbeam_queue::ArrayQueue::new(MOST_FEEDBACK),
         counts: Sharded::default(),
+        lag_ms: AtomicU64::new(0),
+        cpu_ns: AtomicU64::new(0),
         registry,
         events: Mutex::default(),
+        outlet: Box::new(outlet),
     }));
+    let shown = Arc::downgrade(&monitors.0);
+    telemetry.add_collector(move |out| {
+        if let Some(inner) = shown.upgrade() {
+            let monitors = Monitors(inner);
+            render::render(&monitors.verdicts(), out);
+            render::render_cells(&monitors.cells(), out);
+            render::render_figures(&monitors.figures(), out);
+        }
+    });
     let ended = Arc::new(AtomicBool::new(false));
-    let mut worker = Worker { monitors: monitors.clone(), sink, figures: Figures::new(telemetry) };
+    let mut worker = Worker {
+        monitors: monitors.clone(),
+        telemetry: Arc::clone(telemetry),
+        waiting: telemetry.gauge(names::OBSERVATIONS_WAITING, &[]),
+        panics: telemetry.counter(names::PANICS, &[("where", "monitor")]),
+        watched: Vec::new(),
+    };
     let is_ended = Arc::clone(&ended);
     let thread = std::thread::Builder::new().name("monitor".to_owned()).spawn(move || {
         prepare();
@@ -64,13 +81,16 @@ pub fn start(
     Ok((monitors, Thread { ended, thread }))
 }
 
-struct Worker<S> {
+struct Worker {
     monitors: Monitors,
-    sink: S,
-    figures: Figures,
+    telemetry: Arc<Telemetry>,
+    waiting: Gauge,
+    panics: Counter,
+    /// Whom the last round found watched.
+    watched: Vec<(String, u64)>,
 }
 
-impl<S: Fn(&Event)> Worker<S> {
+impl Worker {
     fn round(&mut self) {
         let mut oldest = u64::MAX;
         let inner = Arc::clone(&self.monitors.0);
@@ -88,15 +108,36 @@ impl<S: Fn(&Event)> Worker<S> {
             // Whoever sent the labels may have gone; they are joined all the same.
             let _ = counts.map(|counts| reply.send(counts));
         }
-        for recorder in self.monitors.recorders() {
-            let changes = self.guarded(&recorder, |recorder| recorder.tick(now));
+        let recorders = self.monitors.recorders();
+        for recorder in &recorders {
+            let changes = self.guarded(recorder, |recorder| recorder.tick(now));
             for event in self.monitors.record(changes.unwrap_or_default()) {
                 log(&event);
-                (self.sink)(&event);
+                render::count_event(&self.telemetry, &event);
+                (inner.outlet)(Told::Changed(event));
             }
         }
-        self.figures.lag.set(now.saturating_sub(oldest.min(now)) as f64 / 1e3);
-        self.figures.publish(&self.monitors);
+        self.part_with_the_gone(&recorders);
+        inner.lag_ms.store(now.saturating_sub(oldest.min(now)), Ordering::Relaxed);
+        inner.cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
+        self.waiting.set(inner.queues.len() as f64);
+    }
+
+    /// Says of which versions nothing more will be heard.
+    fn part_with_the_gone(&mut self, recorders: &[Arc<Recorder>]) {
+        let is_same = |(model, version): &(String, u64), recorder: &Arc<Recorder>| {
+            recorder.subject().model == *model && recorder.subject().version == *version
+        };
+        let is_watched = |known: &(String, u64)| recorders.iter().any(|r| is_same(known, r));
+        if self.watched.len() == recorders.len() && self.watched.iter().all(is_watched) {
+            return;
+        }
+        for (model, version) in self.watched.drain(..).filter(|known| !is_watched(known)) {
+            let (segment, feature) = (None, None);
+            (self.monitors.0.outlet)(Told::Over { model, version, segment, feature });
+        }
+        let subjects = recorders.iter().map(|recorder| recorder.subject());
+        self.watched = subjects.map(|s| (s.model.clone(), s.version)).collect();
     }
 
     /// A panic ends the watching of that version, and nothing else.
@@ -104,7 +145,7 @@ impl<S: Fn(&Event)> Worker<S> {
         let outcome = catch_unwind(AssertUnwindSafe(|| work(recorder)));
         outcome
             .inspect_err(|_| {
-                self.figures.panics.increment(1);
+                self.panics.increment(1);
                 recorder.give_up("the monitor failed on it");
                 let subject = recorder.subject();
                 tracing::error!(
@@ -148,36 +189,11 @@ fn log(event: &Event) {
     }
 }
 
-/// The thread's own metrics.
-struct Figures {
-    observed: Counter,
-    dropped: Counter,
-    waiting: Gauge,
-    lag: Gauge,
-    cpu: Gauge,
-    panics: Counter,
-}
-
-impl Figures {
-    fn new(telemetry: &Telemetry) -> Self {
-        Self {
-            observed: telemetry.counter(names::OBSERVED, &[]),
-            dropped: telemetry.counter(names::OBSERVATIONS_DROPPED, &[]),
-            waiting: telemetry.gauge(names::OBSERVATIONS_WAITING, &[]),
-            lag: telemetry.gauge(names::MONITOR_LAG, &[]),
-            cpu: telemetry.gauge(names::MONITOR_CPU, &[]),
-            panics: telemetry.counter(names::PANICS, &[("where", "monitor")]),
-        }
-    }
-
-    fn publish(&self, monitors: &Monitors) {
-        let counts = monitors.0.counts.sums();
-        self.observed.absolute(counts[OBSERVED]);
-        self.dropped.absolute(counts[DROPPED]);
-        self.waiting.set(monitors.0.queues.len() as f64);
-        let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        self.cpu.set(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9);
-    }
+/// CPU time of the calling thread.
+fn thread_cpu_ns() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let nanos = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
+    nanos(used.tv_sec, used.tv_nsec).and_then(|total| u64::try_from(total).ok()).unwrap_or_default()
 }
 
 /// Milliseconds since 1970.

@@ -16,6 +16,7 @@ mod beside;
 mod body;
 mod connections;
 mod control;
+mod drift;
 mod feedback;
 mod infer;
 mod metadata;
