@@ -3,8 +3,9 @@
 //! Both are written so that the compiler makes vector code of them for any x86-64 and any other
 //! processor: `benches/monitor.rs` has the times.
 
-/// Values whose cells are found side by side.
+/// Values whose cells are found side by side, and those of a block's rest.
 const LANES: usize = 16;
+const FEW_LANES: usize = 4;
 
 /// A number that has a cell.
 pub(super) trait Number: Copy + PartialOrd {
@@ -49,18 +50,23 @@ pub(super) fn cells_of_numbers<T: Number>(values: &[T], edges: &[T], missing: u8
     for (block, out) in blocks.iter().zip(out_blocks) {
         cells_of_block(block, edges, missing, out);
     }
-    if let Some(&first) = rest.first() {
-        let mut block = [first; LANES];
+    for (rest, out) in rest.chunks(FEW_LANES).zip(out_rest.chunks_mut(FEW_LANES)) {
+        let mut block = [rest[0]; FEW_LANES];
         block[..rest.len()].copy_from_slice(rest);
-        let mut cells = [0; LANES];
+        let mut cells = [0; FEW_LANES];
         cells_of_block(&block, edges, missing, &mut cells);
-        out_rest.copy_from_slice(&cells[..rest.len()]);
+        out.copy_from_slice(&cells[..rest.len()]);
     }
 }
 
 #[inline(always)]
-fn cells_of_block<T: Number>(block: &[T; LANES], edges: &[T], missing: u8, out: &mut [u8; LANES]) {
-    let mut below = [0_u32; LANES];
+fn cells_of_block<T: Number, const N: usize>(
+    block: &[T; N],
+    edges: &[T],
+    missing: u8,
+    out: &mut [u8; N],
+) {
+    let mut below = [0_u32; N];
     for &edge in edges {
         for (below, &value) in below.iter_mut().zip(block) {
             *below += value.above(edge);
@@ -99,5 +105,65 @@ pub fn count(cells: &[u8], counts: &mut [u32]) {
     }
     for (cell, count) in counts.iter_mut().enumerate().take(256) {
         *count += partial.iter().map(|partial| partial[cell]).sum::<u32>();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Whatever number there is, the strange ones often.
+    fn numbers() -> impl Strategy<Value = Vec<f32>> {
+        let number = prop_oneof![
+            4 => -3.0_f32..3.0,
+            2 => (-3_i8..3).prop_map(f32::from),
+            1 => any::<f32>(),
+            1 => prop_oneof![Just(f32::NAN), Just(f32::INFINITY), Just(f32::NEG_INFINITY)],
+        ];
+        proptest::collection::vec(number, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn cells_are_the_edges_below(values in numbers(), mut edges in numbers()) {
+            edges.retain(|edge| edge.is_finite());
+            edges.sort_by(f32::total_cmp);
+            edges.truncate(250);
+            let missing = u8::try_from(edges.len() + 1).unwrap();
+            let cell = |value: f32| match value {
+                value if value.is_nan() => missing,
+                value if value.is_infinite() => missing + 1,
+                value => edges.iter().filter(|&&edge| edge < value).count() as u8,
+            };
+            let expected: Vec<u8> = values.iter().map(|&value| cell(value)).collect();
+            let mut cells = vec![0; values.len()];
+            cells_of_numbers(&values, &edges, missing, &mut cells);
+            prop_assert_eq!(&cells, &expected);
+            let wide: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
+            let wide_edges: Vec<f64> = edges.iter().map(|&edge| f64::from(edge)).collect();
+            cells_of_numbers(&wide, &wide_edges, missing, &mut cells);
+            prop_assert_eq!(&cells, &expected);
+        }
+
+        #[test]
+        fn counts_are_the_same_however_cells_are_cut(
+            cells in proptest::collection::vec(any::<u8>(), 0..700),
+            cut in 0_usize..700,
+            n_counts in 0_usize..300,
+        ) {
+            let mut expected = vec![0_u32; n_counts];
+            for &cell in &cells {
+                if let Some(count) = expected.get_mut(usize::from(cell)) {
+                    *count += 1;
+                }
+            }
+            let mut counts = vec![0; n_counts];
+            let (first, rest) = cells.split_at(cut.min(cells.len()));
+            count(rest, &mut counts);
+            count(first, &mut counts);
+            prop_assert_eq!(counts, expected);
+        }
     }
 }
