@@ -8,6 +8,7 @@ mod alert;
 mod check;
 mod client;
 mod completions;
+mod drift;
 mod inspect;
 mod plan;
 mod predict;
@@ -52,6 +53,7 @@ enum Command {
     Plan(plan::Plan),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Drift(drift::Drift),
     Alert(alert::Alert),
     Completions(completions::Completions),
 }
@@ -114,6 +116,7 @@ pub fn run() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Drift(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
