@@ -9,6 +9,7 @@ mod baseline;
 mod check;
 mod client;
 mod completions;
+mod drift;
 mod inspect;
 mod plan;
 mod predict;
@@ -55,6 +56,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
     Baseline(baseline::BaselineCommand),
+    Drift(drift::Drift),
     Alert(alert::Alert),
     Completions(completions::Completions),
 }
@@ -118,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
         Command::Baseline(command) => command.run(),
+        Command::Drift(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
