@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod completions;
+mod feedback;
 mod inspect;
 mod plan;
 mod predict;
@@ -51,6 +52,7 @@ enum Command {
     Plan(plan::Plan),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Feedback(feedback::Feedback),
     Completions(completions::Completions),
 }
 
@@ -112,6 +114,7 @@ pub fn run() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Feedback(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

@@ -37,6 +37,7 @@ pub struct FeedbackRecord {
 
 /// What became of the records of one call: they add up to its records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FeedbackCounts {
     /// Found their prediction.
     pub joined: u64,
