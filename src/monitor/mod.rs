@@ -4,9 +4,11 @@
 //! The monitor knows tensors and numbers, never versions: whoever makes a [`Recorder`] tells it as
 //! plain text whom it watches.
 
+pub mod answers;
 pub mod baseline;
 pub mod cells;
 mod explain;
+pub mod compare;
 pub mod feature;
 mod history;
 mod kernel;
