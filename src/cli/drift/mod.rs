@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -20,6 +20,10 @@ use crate::monitor::verdict::{BaselineInfo, Histogram, History, State, Verdict};
 
 /// How often `--watch` looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const NO_BASELINE: &str = "nothing is watched yet. A version is watched when it has a baseline:\n  \
     tidegate baseline --model MODEL --version VERSION --data reference.csv\n\
@@ -257,7 +261,7 @@ fn unexpected(error: &serde_json::Error) -> ClientError {
 }
 
 fn encoded(text: &str) -> impl std::fmt::Display {
-    utf8_percent_encode(text, NON_ALPHANUMERIC)
+    utf8_percent_encode(text, ENCODED)
 }
 
 fn overview_page(overview: &Overview) -> String {

@@ -137,7 +137,7 @@ pub(super) fn verdict(verdict: &Verdict, window: &str, limit: usize, now: u64) -
     columns.write(&mut text);
     if verdict.features.len() > limit {
         let more = verdict.features.len() - limit;
-        let _ = writeln!(text, "and {more} features with less evidence (--limit)");
+        let _ = writeln!(text, "and {more} more with less evidence (--limit)");
     }
     windows.sort_unstable();
     windows.dedup();
@@ -344,7 +344,7 @@ mod tests {
             "██████████▏ 40.0 of 14.8, which comes of chance at most 1 per 30 days",
             "income   in  drifted  ██████████▏ 41.0",
             "0.250  0.200    2.0 %    0.3 %  (41, 57] 6.2 % → 12 %\n",
-            "and 1 features with less evidence",
+            "and 1 more with less evidence",
             "- income moved",
         ] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
