@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::firing::{Alert, Change, Kind};
 use crate::config::{self, EventMode, TargetKind};
-use crate::monitor::rfc3339::rfc3339;
+use crate::monitor::times::rfc3339;
 use crate::monitor::verdict::Event;
 
 /// Events told in full in one message, at most: CloudEvents' receivers must take 64 KiB (section

@@ -142,6 +142,7 @@ fn event(model: &str, feature: Option<&str>, from: State, to: State) -> Event {
         detector: "drift".to_owned(),
         from,
         to,
+        rows: 30_000,
         onset: Some(1_789_999_000_000),
         evidence: if feature.is_some() { 20.0 } else { 18.0 },
         threshold: 14.8,
@@ -268,7 +269,7 @@ fn an_alertmanager_is_told_again_until_it_ends() {
 }
 
 fn rfc3339_now() -> String {
-    crate::monitor::rfc3339::rfc3339(now_ms())
+    crate::monitor::times::rfc3339(now_ms())
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what commands do")]
 
 mod alert;
+mod baseline;
 mod check;
 mod client;
 mod completions;
@@ -12,6 +13,7 @@ mod drift;
 mod inspect;
 mod plan;
 mod predict;
+mod predictions;
 mod rows;
 mod serve;
 mod table;
@@ -53,6 +55,7 @@ enum Command {
     Plan(plan::Plan),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Baseline(baseline::BaselineCommand),
     Drift(drift::Drift),
     Alert(alert::Alert),
     Completions(completions::Completions),
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Baseline(command) => command.run(),
         Command::Drift(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Completions(command) => command.run(),

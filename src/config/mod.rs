@@ -38,6 +38,9 @@ use raw::{RawConfig, RawModel, RawThreads};
 /// The largest number of threads that can be asked for.
 const MOST_THREADS: u16 = 512;
 
+/// Observations that may wait: their places are taken when the server starts.
+const MOST_OBSERVATIONS: usize = 1 << 20;
+
 /// A valid configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -53,6 +56,8 @@ pub struct Config {
     pub log: Log,
     /// How changes of the file are taken.
     pub reload: Reload,
+    /// What may wait to be observed.
+    pub observe: Observe,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// The models that are named, with their settings.
@@ -153,6 +158,15 @@ pub struct Reload {
     pub watch: bool,
 }
 
+/// `[observe]`
+#[derive(Debug, Clone, Copy)]
+pub struct Observe {
+    /// Observations that wait, at most.
+    pub queue: usize,
+    /// Bytes of the tensors that they keep alive, at most.
+    pub queue_size: usize,
+}
+
 impl Config {
     /// Reads `text` under the overrides of `environment`. Paths are relative to `folder`, the
     /// file's.
@@ -236,8 +250,18 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let keys = difference::flatten(&document);
     let digest = Sha256::digest(keys.iter().map(|(k, v)| format!("{k}={v}\n")).collect::<String>());
     let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let RawConfig { server, limits, shutdown, repository, log, reload, alerts, defaults, models } =
-        raw;
+    let RawConfig {
+        server,
+        limits,
+        shutdown,
+        repository,
+        log,
+        reload,
+        observe,
+        alerts,
+        defaults,
+        models,
+    } = raw;
     let server = Server {
         http: address("server.http", &server.http, report),
         admin: address("server.admin", &server.admin, report),
@@ -261,6 +285,11 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     report.at_least("limits.body", limits.body, ByteSize(1));
     report.at_least("limits.connections", limits.connections, 1);
     report.at_least("limits.in_flight", limits.in_flight, 1);
+    report.at_least("observe.queue_size", observe.queue_size, ByteSize(1));
+    if !(1..=MOST_OBSERVATIONS).contains(&observe.queue) {
+        let message = format!("expected 1 to {MOST_OBSERVATIONS}, got {}", observe.queue);
+        report.add("observe.queue", message);
+    }
     report.at_least("repository.model_size", repository.model_size, ByteSize(1));
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
@@ -300,6 +329,10 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         },
         log: Log { level: log.level, format: log.format, access: log.access },
         reload: Reload { watch: reload.watch },
+        observe: Observe {
+            queue: observe.queue,
+            queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
+        },
         alerts,
         models: validated,
         digest: format!("sha256:{digest}"),

@@ -6,11 +6,40 @@
 
 pub mod baseline;
 pub mod cells;
+mod explain;
 pub mod feature;
+mod history;
+mod kernel;
 pub mod labels;
+mod lookup;
+mod outlier;
 pub mod performance;
+pub mod predictions;
+pub mod reader;
+mod recorder;
+mod reduce;
 pub mod render;
-pub mod rfc3339;
+pub mod rows;
+mod rules;
 #[cfg(test)]
 pub(crate) mod sample;
+mod state;
+mod text;
+pub mod times;
 pub mod verdict;
+mod watch;
+mod watching;
+mod windows;
+
+pub use recorder::{Recorder, Watched};
+pub use rules::Judgement;
+
+use crate::config::Monitor;
+
+/// Evidence that means drift: the logarithm of the ticks that are promised between false alarms.
+fn threshold(settings: &Monitor) -> f64 {
+    settings.false_alarms.ticks(settings.tick, settings.tick_rows).ln()
+}
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ pub(crate) fn verdict(model: &str, version: u64, segment: Option<&str>) -> Verdi
         state_since: 1_789_999_500_000,
         acknowledged: false,
         baseline: BaselineInfo {
-            origin: "file".to_owned(),
+            origin: crate::monitor::baseline::Origin::File,
             rows: 20_000,
             learning: None,
             created_at: 1_780_000_000_000,

@@ -12,10 +12,12 @@
 
 mod account;
 mod admin;
+mod beside;
 mod body;
 mod connections;
 mod control;
 mod drift;
+mod feedback;
 mod infer;
 mod metadata;
 mod panics;
@@ -95,6 +97,7 @@ pub struct DataPlane {
     registry: Registry,
     health: Arc<Health>,
     admission: Admission,
+    monitors: Monitors,
 }
 
 /// What both planes are built from.
@@ -106,7 +109,7 @@ pub struct Parts {
     pub telemetry: Arc<Telemetry>,
     /// Whether it is ready.
     pub health: Arc<Health>,
-    /// What is watched.
+    /// Who watches what it answers.
     pub monitors: Monitors,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
@@ -136,9 +139,9 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, drain, .. } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission });
+    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
     let service = stack(
         &telemetry,
         "data",
@@ -222,6 +225,7 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),
         Route::Ready => metadata::ready(plane),

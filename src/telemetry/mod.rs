@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use histogram::Histogram;
 pub use metrics::{Counter, Gauge};
-pub use sharded::Sharded;
+pub use sharded::{Sharded, n_shards, shard};
 
 use histogram::Family;
 use metrics::{Key, Label, Level, Metadata, Recorder};

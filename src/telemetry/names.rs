@@ -147,6 +147,14 @@ pub const RELOAD_OK: Metric =
 /// Access lines that the log's queue had no room for.
 pub const LOG_DROPPED: Metric =
     metric("tidegate_log_lines_dropped_total", "Log lines that the log's queue had no room for.");
+/// Rows that a rule of the monitor held for, by `model`, `slot`, `rule`.
+pub const RULES_HELD: Metric = metric(
+    "tidegate_monitor_rules_held_total",
+    "Rows for which a rule of the model's monitor held: outlier, new_category, low_margin, out_of_range.",
+);
+/// Answers that wait to be observed.
+pub const OBSERVATIONS_WAITING: Metric =
+    metric("tidegate_observations_waiting", "Answers that wait to be observed.");
 /// Always 1, with build facts as labels.
 pub const BUILD_INFO: Metric = metric("tidegate_build_info", "Always 1; the labels say what runs.");
 /// Always 1 for a live version, with `model`, `version`, `digest`, `slot`.
@@ -318,6 +326,7 @@ pub const COUNTERS: &[Metric] = &[
     SWAPS,
     RELOADS,
     LOG_DROPPED,
+    RULES_HELD,
     ALERT_EVENTS_DROPPED,
     ALERT_MESSAGES,
     ALERT_RETRIES,
@@ -335,6 +344,7 @@ pub const GAUGES: &[Metric] = &[
     LIVE,
     RELOADED_AT,
     RELOAD_OK,
+    OBSERVATIONS_WAITING,
     BUILD_INFO,
     ALERT_WAITING,
     ALERTS_FIRING,

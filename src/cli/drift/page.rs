@@ -6,8 +6,9 @@ use console::{Alignment, Style, measure_text_width, pad_str, style, truncate_str
 
 use super::Summary;
 use super::bars::{ago, bar, grouped, percent, sparkline};
+use crate::monitor::baseline::Origin;
 use crate::monitor::feature::{Kind, Side};
-use crate::monitor::rfc3339::rfc3339;
+use crate::monitor::times::rfc3339;
 use crate::monitor::verdict::{
     BaselineInfo, FeatureVerdict, Histogram, History, State, Verdict, WindowVerdict,
 };
@@ -175,7 +176,7 @@ fn head(verdict: &Verdict, now: u64) -> String {
     let baseline = &verdict.baseline;
     let of_baseline = match baseline.learning {
         Some(wanted) => learning(baseline, wanted),
-        None => format!("baseline of {} rows ({})", grouped(baseline.rows), baseline.origin),
+        None => format!("baseline of {} rows ({})", grouped(baseline.rows), origin(baseline.origin)),
     };
     let _ = writeln!(
         text,
@@ -295,6 +296,13 @@ pub(super) fn feature(histogram: &Histogram, history: &History) -> String {
     text
 }
 
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::File => "of a file",
+        Origin::Live => "learned live",
+    }
+}
+
 fn learning(baseline: &BaselineInfo, wanted: u64) -> String {
     format!("learning a baseline: {} of {} rows", grouped(baseline.rows), grouped(wanted))
 }
@@ -340,7 +348,7 @@ mod tests {
         let text = plain(&verdict(&sample, "1h", 2, sample.at + 1000));
         for expected in [
             "loan version 2, segment north: drifted since 2026-09-21T14:05:00.000Z (8 min ago)\n",
-            "50,000 rows in 1,000 ticks, the last 1 s ago; baseline of 20,000 rows (file)\n",
+            "50,000 rows in 1,000 ticks, the last 1 s ago; baseline of 20,000 rows (of a file)\n",
             "██████████▏ 40.0 of 14.8, which comes of chance at most 1 per 30 days",
             "income   in  drifted  ██████████▏ 41.0",
             "0.250  0.200    2.0 %    0.3 %  (41, 57] 6.2 % → 12 %\n",

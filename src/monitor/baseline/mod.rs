@@ -1,6 +1,25 @@
 //! The baseline: what a version's traffic looked like when it was well.
+//!
+//! `docs/baseline.md` documents the file. Invariants, which [`Baseline::read`] checks since a file
+//! may hold anything:
+//! - every feature has as many counts as cells, which are at most 256, and every slice as many as
+//!   the feature;
+//! - edges are finite and ascend strictly; no two features share a name or a source;
+//! - the factors of a product are numeric features with a summary.
+
+mod builder;
+mod choose;
+mod counting;
+mod gather;
+mod read;
+mod slices;
 
 use serde::{Deserialize, Serialize};
+
+pub use builder::{About, BaselineBuilder, BuildError, Marks};
+pub use counting::Counting;
+pub use read::BaselineError;
+pub use slices::{OTHER_SEGMENTS, hour_of_week};
 
 use super::cells::Cells;
 use super::feature::{Kind, Side};
@@ -8,6 +27,9 @@ use super::performance::ScoreBaseline;
 
 /// The version of `baseline.json` that is written; others are refused.
 pub const SCHEMA: u32 = 1;
+
+/// The baseline's file in a version's folder.
+pub const FILE: &str = "baseline.json";
 
 /// A baseline, as `baseline.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +80,9 @@ pub struct FeatureBaseline {
     pub name: String,
     /// Input, output or derived.
     pub side: Side,
-    /// Numbers or categories.
+    /// Where its values come from.
+    pub source: Source,
+    /// Numbers or categories. Numbers of a BYTES column are the lengths of its texts.
     pub kind: Kind,
     /// The cells.
     pub cells: Cells,
@@ -71,6 +95,18 @@ pub struct FeatureBaseline {
     /// Figures of a numeric feature's finite values.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub summary: Option<Summary>,
+}
+
+/// Where a feature's values come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A column of a tensor, or a figure of its rows: `image[3]`, `image.mean`.
+    Column(String),
+    /// The product of two columns, each less its mean and over its deviation.
+    Product([String; 2]),
+    /// The outlier score of the row.
+    Outlier,
 }
 
 /// Figures of finite values.
@@ -106,4 +142,28 @@ pub struct Slice {
     pub rows: u64,
     /// Counts by feature, then by cell.
     pub counts: Vec<Vec<u64>>,
+}
+
+impl Baseline {
+    /// The position of the feature of that name.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.features.iter().position(|feature| feature.name == name)
+    }
+
+    /// The feature that comes from that column.
+    #[must_use]
+    pub fn column(&self, source: &str) -> Option<&FeatureBaseline> {
+        self.features.iter().find(|f| matches!(&f.source, Source::Column(s) if s == source))
+    }
+}
+
+impl FeatureBaseline {
+    /// The share of missing values.
+    #[must_use]
+    pub fn missing_share(&self) -> f64 {
+        let total: u64 = self.counts.iter().sum();
+        let missing = self.counts.get(self.cells.missing()).copied().unwrap_or(0);
+        if total == 0 { 0.0 } else { missing as f64 / total as f64 }
+    }
 }

@@ -21,6 +21,7 @@ mod client;
 mod data;
 pub mod documents;
 mod error;
+mod feedback;
 mod numbers;
 mod request;
 mod wire;
@@ -32,4 +33,7 @@ pub use answer::{Answer, AnswerOutput, LEND_FROM, encode_answer};
 pub use classification::classify;
 pub use client::{DecodedAnswer, decode_answer, encode_request};
 pub use error::ProtocolError;
+pub use feedback::{
+    FeedbackCounts, FeedbackError, FeedbackRecord, Label, decode_feedback, encode_feedback,
+};
 pub use request::{Form, InferRequest, RequestedOutput, decode_request, decode_tensors};
