@@ -13,7 +13,7 @@ use super::{ConfigArg, Failure};
 use crate::config::Segment;
 use crate::dataset::{Batch, Extra, ExtraValues};
 use crate::monitor::baseline::{
-    About, Baseline, BaselineBuilder, FILE, FeatureBaseline, Marks, Origin,
+    About, Baseline, BaselineBuilder, FILE, FeatureBaseline, Marks, Origin, Truth,
 };
 use crate::monitor::cells::Cells;
 use crate::monitor::rows::Rows;
@@ -108,10 +108,22 @@ impl BaselineCommand {
         let settings = &version.settings.monitor;
         let mut builder = BaselineBuilder::new(plan, settings);
         let mut rows = Rows::with_names(plan);
+        let mut truth = self.label.is_some().then(|| Truth::new(plan));
+        if truth.as_ref().is_some_and(|truth| !truth.is_known()) {
+            return Err(Failure::usage(format!(
+                "no output of {} is a score or a prediction that '{}' could be compared with: \
+                 name one as monitor.score or monitor.prediction",
+                version.model,
+                self.label.as_deref().unwrap_or_default()
+            )));
+        }
         data.predict(version, "reading", |batch, outputs| {
             rows.clear();
             rows.push(plan, &batch.inputs, outputs);
             builder.push(&rows, columns.marks(batch));
+            if let (Some(truth), Some(labels)) = (&mut truth, columns.labels(batch)) {
+                truth.push(outputs, labels);
+            }
         })?;
         let failed = |error: &dyn std::fmt::Display| Failure {
             code: 1,
@@ -142,7 +154,17 @@ impl BaselineCommand {
             created_at: self.date.map_or(now, |seconds| seconds.saturating_mul(1000)),
             origin: Origin::File,
         };
-        counting.finish(about).map_err(|error| failed(&error))
+        let mut baseline = counting.finish(about).map_err(|error| failed(&error))?;
+        if let (Some(truth), Some(label)) = (truth, &self.label) {
+            let classes =
+                plan.score().and_then(|score| version.classes.get(score.output)?.as_ref());
+            let score = truth.fit(classes.map_or(&[], Vec::as_slice));
+            let score = score.map_err(|error| failed(&format!("column '{label}': {error}")))?;
+            baseline.score = Some(score);
+        }
+        // What the server would refuse is not written.
+        baseline.check().map_err(|error| failed(&error))?;
+        Ok(baseline)
     }
 }
 
@@ -155,6 +177,13 @@ struct Columns {
 }
 
 impl Columns {
+    fn labels<'a>(&self, batch: &'a Batch) -> Option<&'a [String]> {
+        match self.label.and_then(|place| batch.extras.get(place)) {
+            Some(ExtraValues::Texts(texts)) => Some(texts),
+            _ => None,
+        }
+    }
+
     fn marks<'a>(&self, batch: &'a Batch) -> Marks<'a> {
         let values = |place: Option<usize>| place.and_then(|place| batch.extras.get(place));
         let times = match values(self.time) {

@@ -9,6 +9,9 @@ use super::Failure;
 use crate::config::{self, Config};
 use crate::dataset::{Batch, Dataset, DatasetError, Extra, InputColumns, match_columns};
 use crate::engine::{OnnxModel, Plan};
+use crate::monitor;
+use crate::monitor::baseline::{Baseline, FILE};
+use crate::monitor::compare::{Comparer, Comparison};
 use crate::monitor::feature::{FeaturePlan, column_names};
 use crate::repository::{self, FoundModel, FoundVersion, MODEL_FILE};
 use crate::tensor::{Shape, Tensor};
@@ -121,6 +124,43 @@ impl Version {
         let limit = limit.unwrap_or(u64::MAX);
         Ok(Rows { path: path.to_owned(), dataset, inputs, extras, limit, features })
     }
+}
+
+/// Compares the rows of a file with the baseline of a version, without a server: what
+/// `tidegate drift --data` shows. At most `limit` rows are read.
+pub(super) fn compare(
+    config: &Config,
+    model: &str,
+    version: Option<u64>,
+    data: &Path,
+    limit: Option<u64>,
+) -> Result<Comparison, Failure> {
+    let version = Version::open(config, model, version)?;
+    let path = version.folder.join(FILE);
+    let in_file = |error: &dyn std::fmt::Display| failed(format!("{}: {error}", path.display()));
+    let text = std::fs::read(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => failed(format!(
+            "{model} version {} has no baseline: make one with 'tidegate baseline --model {model} \
+             --version {} --data reference.csv'",
+            version.number, version.number
+        )),
+        _ => in_file(&error),
+    })?;
+    let mut baseline = Baseline::read(&text, &version.digest).map_err(|error| in_file(&error))?;
+    let rows = version.rows(data, Vec::new(), limit)?;
+    let plan = &rows.features;
+    baseline.restrict(plan);
+    let mut comparer = Comparer::new(plan, &baseline).map_err(|error| in_file(&error))?;
+    let mut columns = monitor::rows::Rows::new(plan);
+    rows.predict(&version, "comparing", |batch, outputs| {
+        columns.clear();
+        columns.push(plan, &batch.inputs, outputs);
+        comparer.push(&columns);
+    })?;
+    if comparer.n_rows() == 0 {
+        return Err(failed(format!("{}: it has no rows", data.display())));
+    }
+    Ok(comparer.finish())
 }
 
 /// The version that is meant, if it is there.

@@ -4,8 +4,10 @@
 //! The monitor knows tensors and numbers, never versions: whoever makes a [`Recorder`] tells it as
 //! plain text whom it watches.
 
+pub mod answers;
 pub mod baseline;
 pub mod cells;
+pub mod compare;
 mod explain;
 pub mod feature;
 mod history;

@@ -308,6 +308,21 @@ impl Visit for Fill<'_> {
     }
 }
 
+/// All elements of a tensor of numbers, in place of what `into` held.
+pub(super) fn elements(tensor: &Tensor, into: &mut Vec<f32>) {
+    with_elements(tensor, Fill { first: 0, width: tensor.len(), into });
+}
+
+/// All elements of a tensor of numbers.
+pub(super) fn doubles(tensor: &Tensor) -> Vec<f64> {
+    let mut columns = [Column::Double(Vec::with_capacity(tensor.len()))];
+    with_elements(tensor, Transpose { columns: &mut columns, places: &[(0, 0)], width: 1 });
+    match columns {
+        [Column::Double(values)] => values,
+        _ => Vec::new(),
+    }
+}
+
 /// Elements to columns, some rows at a time.
 struct Transpose<'a> {
     columns: &'a mut [Column],

@@ -13,6 +13,7 @@ mod counting;
 mod gather;
 mod read;
 mod slices;
+mod truth;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +21,10 @@ pub use builder::{About, BaselineBuilder, BuildError, Marks};
 pub use counting::Counting;
 pub use read::BaselineError;
 pub use slices::{OTHER_SEGMENTS, hour_of_week};
+pub use truth::Truth;
 
 use super::cells::Cells;
-use super::feature::{Kind, Side};
+use super::feature::{FeaturePlan, Kind, Side};
 use super::performance::ScoreBaseline;
 
 /// The version of `baseline.json` that is written; others are refused.
@@ -155,6 +157,41 @@ impl Baseline {
     #[must_use]
     pub fn column(&self, source: &str) -> Option<&FeatureBaseline> {
         self.features.iter().find(|f| matches!(&f.source, Source::Column(s) if s == source))
+    }
+}
+
+impl Baseline {
+    /// Drops the features that the settings of `plan` do not watch (any more). Where an input is
+    /// among them, outlier scores are dropped too: without it, they would be others.
+    pub fn restrict(&mut self, plan: &FeaturePlan) {
+        let is_kept = |feature: &FeatureBaseline| match &feature.source {
+            Source::Column(source) => !plan.is_unwatched(source),
+            Source::Product(factors) => !factors.iter().any(|source| plan.is_unwatched(source)),
+            Source::Outlier => true,
+        };
+        let is_input = |feature: &FeatureBaseline| feature.side == Side::Input;
+        let keeps_inputs = self.features.iter().filter(|f| is_input(f)).all(is_kept);
+        let keep: Vec<bool> = self
+            .features
+            .iter()
+            .map(|f| is_kept(f) && (keeps_inputs || f.source != Source::Outlier))
+            .collect();
+        let kept = |position: usize| keep.get(position) == Some(&true);
+        let mut position = 0;
+        self.features.retain(|_| {
+            position += 1;
+            kept(position - 1)
+        });
+        for slice in &mut self.slices {
+            let mut position = 0;
+            slice.counts.retain(|_| {
+                position += 1;
+                kept(position - 1)
+            });
+        }
+        if !keeps_inputs {
+            self.outlier = None;
+        }
     }
 }
 

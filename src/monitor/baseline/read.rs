@@ -126,6 +126,11 @@ impl Baseline {
                 return content("outlier.threshold: expected a finite number".to_owned());
             }
         }
+        if let Some(score) = &self.score
+            && let Err(error) = score.check()
+        {
+            return content(error.to_string());
+        }
         if self.slices.len() > MOST_SLICES {
             let n = self.slices.len();
             return content(format!("slices: expected at most {MOST_SLICES}, got {n}"));

@@ -16,7 +16,10 @@ const WIDEST: usize = 64;
 pub struct FeaturePlan {
     features: Vec<Feature>,
     taken: Vec<Taken>,
-    n_left_out: usize,
+    /// Sources of what is ignored.
+    ignored: BTreeSet<String>,
+    /// Sources of what there was no room for.
+    left_out: BTreeSet<String>,
     is_batchable: bool,
     score: Option<Score>,
     prediction: Option<usize>,
@@ -106,6 +109,7 @@ impl FeaturePlan {
             settings,
             taken_names: BTreeSet::new(),
             known: BTreeSet::new(),
+            ignored: BTreeSet::new(),
             drafts: Vec::new(),
         };
         for (tensor, spec) in signature.inputs.iter().enumerate() {
@@ -135,8 +139,9 @@ impl FeaturePlan {
                 known,
             });
         }
-        let (features, taken, n_left_out) = settle(plan.drafts, settings.max_features);
-        Ok(Self { features, taken, n_left_out, is_batchable, score, prediction })
+        let ignored = plan.ignored;
+        let (features, taken, left_out) = settle(plan.drafts, settings.max_features);
+        Ok(Self { features, taken, ignored, left_out, is_batchable, score, prediction })
     }
 
     /// The features, inputs first, then outputs.
@@ -148,7 +153,13 @@ impl FeaturePlan {
     /// Features that are not watched since there are more than `max_features`.
     #[must_use]
     pub fn n_left_out(&self) -> usize {
-        self.n_left_out
+        self.left_out.len()
+    }
+
+    /// Whether a source is one that the settings ignore, or that there was no room for.
+    #[must_use]
+    pub fn is_unwatched(&self, source: &str) -> bool {
+        self.ignored.contains(source) || self.left_out.contains(source)
     }
 
     /// Whether the first dimension of the inputs counts rows; otherwise a request is one row.
@@ -273,6 +284,7 @@ struct Planner<'a> {
     taken_names: BTreeSet<String>,
     /// Every name, of ignored features too.
     known: BTreeSet<String>,
+    ignored: BTreeSet<String>,
     drafts: Vec<Draft>,
 }
 
@@ -357,6 +369,7 @@ impl Planner<'_> {
         self.known.insert(name.clone());
         let settings = self.settings.features.get(&name);
         if settings.is_some_and(|settings| settings.ignore) {
+            self.ignored.insert(source);
             return None;
         }
         let kind = match settings.and_then(|settings| settings.kind) {
@@ -382,7 +395,7 @@ fn values(datatype: Datatype) -> Values {
 
 /// Keeps at most `most` features, of which outputs are given up to half: they are few, and what
 /// is answered must not go unwatched because much is asked.
-fn settle(drafts: Vec<Draft>, most: usize) -> (Vec<Feature>, Vec<Taken>, usize) {
+fn settle(drafts: Vec<Draft>, most: usize) -> (Vec<Feature>, Vec<Taken>, BTreeSet<String>) {
     let count = |side: Side| {
         let drafts = drafts.iter().filter(|draft| draft.side == side);
         drafts.flat_map(|draft| &draft.features).flatten().count()
@@ -392,10 +405,15 @@ fn settle(drafts: Vec<Draft>, most: usize) -> (Vec<Feature>, Vec<Taken>, usize) 
     let mut left = [most - for_outputs, for_outputs];
     let mut features = Vec::new();
     let mut taken = Vec::new();
+    let mut left_out = BTreeSet::new();
     for draft in drafts {
         let left = &mut left[usize::from(draft.side == Side::Output)];
         let mut place = |feature: Option<Feature>| {
-            let feature = feature.filter(|_| *left > 0)?;
+            let feature = feature?;
+            if *left == 0 {
+                left_out.insert(feature.source);
+                return None;
+            }
             *left -= 1;
             features.push(feature);
             Some(features.len() - 1)
@@ -424,6 +442,5 @@ fn settle(drafts: Vec<Draft>, most: usize) -> (Vec<Feature>, Vec<Taken>, usize) 
         };
         taken.push(Taken { side: draft.side, tensor: draft.tensor, width: draft.width, take });
     }
-    let n_left_out = n_inputs + n_outputs - features.len();
-    (features, taken, n_left_out)
+    (features, taken, left_out)
 }

@@ -49,8 +49,13 @@ pub(super) fn find_prediction(signature: &Signature, settings: &Monitor) -> Opti
         ["label", "class", "prediction", "predicted"].iter().any(|word| name.contains(word))
     });
     let whole = |spec: &&TensorSpec| single(spec) && !spec.datatype.is_float();
-    let found = named.or_else(|| signature.outputs.iter().find(whole))?;
-    signature.output(&found.name)
+    let found = named.or_else(|| signature.outputs.iter().find(whole));
+    match (found, signature.outputs.as_slice()) {
+        (Some(found), _) => signature.output(&found.name),
+        // A regression's only output is called whatever its library calls it.
+        (None, [only]) if single(&only) && find_score(signature, settings).is_none() => Some(0),
+        (None, _) => None,
+    }
 }
 
 /// Columns of a row; nothing where they are free.
