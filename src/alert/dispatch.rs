@@ -110,7 +110,14 @@ impl Dispatcher {
                 );
                 if !ended.is_empty() {
                     let wait = self.config.group_wait;
-                    group(&mut self.groups, &model, now, wait).ended.extend(ended);
+                    let group = group(&mut self.groups, &model, now, wait);
+                    let closed = ended.iter().flat_map(|alert| {
+                        let kind = alert.key.kind;
+                        alert.parts.values().map(move |event| (kind, Change::Closed, event.clone()))
+                    });
+                    let room = LARGEST_GROUP.saturating_sub(group.changes.len());
+                    group.changes.extend(closed.take(room));
+                    group.ended.extend(ended);
                 }
             }
         }
@@ -221,7 +228,7 @@ fn is_wished(kind: &TargetKind, change: Change) -> bool {
     events.contains(&match change {
         Change::Suspected => AlertEvent::Suspected,
         Change::Detected => AlertEvent::Detected,
-        Change::Recovered | Change::Acknowledged => AlertEvent::Recovered,
+        Change::Recovered | Change::Closed => AlertEvent::Recovered,
     })
 }
 

@@ -196,6 +196,7 @@ fn postable(
     let verb = match key.kind {
         Kind::Drift => "has drifted",
         Kind::Performance => "performs worse than its baseline",
+        Kind::Detector => "made a classical detector alarm",
     };
     let summary = match features.as_slice() {
         [] => format!("{stream} {verb}"),

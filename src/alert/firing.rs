@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::monitor::verdict::{Event, State, Subject};
 
-/// The detector's name of events that are about performance.
+/// The detectors' names of events that are about drift and about performance; others are those of
+/// classical detectors.
+const DRIFT: &str = "drift";
 const PERFORMANCE: &str = "performance";
+
+/// How long the alarm of a classical detector, which has no end of its own, is an alert.
+const MOMENT_MS: u64 = 10 * 60 * 1000;
 
 /// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,18 +19,25 @@ pub(super) enum Kind {
     Drift,
     /// Predictions got worse.
     Performance,
+    /// A classical detector alarmed: a moment, which promises nothing of false alarms.
+    Detector,
 }
 
 impl Kind {
     pub(super) fn of(event: &Event) -> Self {
-        if event.detector == PERFORMANCE { Self::Performance } else { Self::Drift }
+        match event.detector.as_str() {
+            DRIFT => Self::Drift,
+            PERFORMANCE => Self::Performance,
+            _ => Self::Detector,
+        }
     }
 
     /// The word in CloudEvents' types.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Drift => "drift",
+            Self::Drift => DRIFT,
             Self::Performance => PERFORMANCE,
+            Self::Detector => "detector",
         }
     }
 
@@ -34,6 +46,7 @@ impl Kind {
         match self {
             Self::Drift => "TidegateDrift",
             Self::Performance => "TidegatePerformance",
+            Self::Detector => "TidegateDetector",
         }
     }
 
@@ -42,6 +55,7 @@ impl Kind {
         match self {
             Self::Drift => "warning",
             Self::Performance => "critical",
+            Self::Detector => "info",
         }
     }
 }
@@ -52,7 +66,8 @@ pub(super) enum Change {
     Suspected,
     Detected,
     Recovered,
-    Acknowledged,
+    /// By an operator's word, by a new baseline, or since the version serves no more.
+    Closed,
 }
 
 impl Change {
@@ -62,8 +77,7 @@ impl Change {
             (State::Drifted, State::Drifted) => None,
             (_, State::Drifted) => Some(Self::Detected),
             (State::Drifted, State::Recovered) => Some(Self::Recovered),
-            // A new baseline or an operator's word ends it as well.
-            (State::Drifted, _) => Some(Self::Acknowledged),
+            (State::Drifted, _) => Some(Self::Closed),
             (_, State::Suspected) => Some(Self::Suspected),
             _ => None,
         }
@@ -74,7 +88,7 @@ impl Change {
             Self::Suspected => "suspected",
             Self::Detected => "detected",
             Self::Recovered => "recovered",
-            Self::Acknowledged => "acknowledged",
+            Self::Closed => "closed",
         }
     }
 }
@@ -100,7 +114,7 @@ impl Key {
     }
 }
 
-/// One alert that fires, or did until just now.
+/// One alert that fires, or did until just now; or one whose end is known beforehand.
 #[derive(Debug, Clone)]
 pub(super) struct Alert {
     pub(super) key: Key,
@@ -119,17 +133,19 @@ pub(super) struct Firing {
 }
 
 impl Firing {
-    /// Takes a change of state. Returns the alert that it ended, if it was the last of its parts.
+    /// Takes a change of state. Returns the alert that it ended, if it was the last of its parts;
+    /// or one that does not go on.
     pub(super) fn apply(&mut self, event: &Event) -> Option<Alert> {
         let key = Key::of(event);
         let part = (event.feature.clone(), event.detector.clone());
         if event.to == State::Drifted {
-            let alert = self.alerts.entry(key.clone()).or_insert_with(|| Alert {
-                key,
-                since: event.at,
-                ended: None,
-                parts: BTreeMap::new(),
-            });
+            let new = Alert { key, since: event.at, ended: None, parts: BTreeMap::new() };
+            if new.key.kind == Kind::Detector {
+                let parts = BTreeMap::from([(part, event.clone())]);
+                let ended = Some(event.at.saturating_add(MOMENT_MS));
+                return Some(Alert { ended, parts, ..new });
+            }
+            let alert = self.alerts.entry(new.key.clone()).or_insert(new);
             alert.parts.insert(part, event.clone());
             return None;
         }

@@ -195,7 +195,7 @@ fn events_of_a_model_are_one_cloud_event_and_models_are_apart() {
     bench.sender.offer(event("loan", None, State::Drifted, State::Ok));
     let types: Vec<Value> =
         bench.received(3)[1..].iter().map(|message| message.body["type"].clone()).collect();
-    assert_eq!(types, ["dev.tidegate.drift.recovered", "dev.tidegate.drift.acknowledged"]);
+    assert_eq!(types, ["dev.tidegate.drift.recovered", "dev.tidegate.drift.closed"]);
     let ids: Vec<Value> = bench.receiver.all().iter().map(|m| m.body["id"].clone()).collect();
     assert!(ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
 }
@@ -266,6 +266,35 @@ fn an_alertmanager_is_told_again_until_it_ends() {
     let told = bench.receiver.all().len();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(bench.receiver.all().len(), told, "what ended is not told again");
+}
+
+#[test]
+fn what_is_closed_and_what_is_a_moment() {
+    let bench = Bench::new(
+        &format!(
+            "{FAST}[[alerts.webhooks]]\nurl = \"URL/hook\"\n[[alerts.alertmanagers]]\nurl = \"URL\"\nmodels = [\"digits\"]"
+        ),
+        &[],
+    );
+    bench.sender.offer(drifted("loan", None));
+    bench.received(1);
+    bench.sender.resolve("loan", 2, None, None);
+    let closed = &bench.received(2)[1].body;
+    assert_eq!(closed["type"], "dev.tidegate.drift.closed");
+    assert_eq!(closed["data"]["events"][0]["evidence"], 18.0);
+    bench.wait_for("tidegate_alerts_firing 0");
+    // A classical detector has no word for the end: its alert ends ten minutes later.
+    let mut alarm = drifted("digits", None);
+    alarm.detector = "adwin".to_owned();
+    bench.sender.offer(alarm);
+    let alert = bench.wait(|| {
+        let all = bench.receiver.all();
+        all.iter().find(|message| message.path.ends_with("alerts")).map(|m| m.body[0].clone())
+    });
+    assert_eq!(alert["labels"]["alertname"], "TidegateDetector");
+    assert_eq!(alert["startsAt"], "2026-09-21T14:13:20.000Z");
+    assert_eq!(alert["endsAt"], "2026-09-21T14:23:20.000Z");
+    bench.wait_for("tidegate_alerts_firing 0");
 }
 
 fn rfc3339_now() -> String {

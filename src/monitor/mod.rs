@@ -7,8 +7,8 @@
 pub mod answers;
 pub mod baseline;
 pub mod cells;
-mod explain;
 pub mod compare;
+mod explain;
 pub mod feature;
 mod history;
 mod kernel;
@@ -16,7 +16,7 @@ pub mod labels;
 mod lookup;
 mod outlier;
 pub mod performance;
-pub mod predictions;
+mod predictions;
 pub mod reader;
 mod recorder;
 mod reduce;

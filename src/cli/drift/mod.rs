@@ -3,23 +3,27 @@
 mod bars;
 mod page;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::Args;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
-use super::{Failure, print_raw};
+use super::predictions::compare;
+use super::{ConfigArg, Failure, print_raw};
 use crate::monitor::verdict::{BaselineInfo, Histogram, History, State, Verdict};
 
 /// How often `--watch` looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const NO_BASELINE: &str = "nothing is watched yet. A version is watched when it has a baseline:\n  \
     tidegate baseline --model MODEL --version VERSION --data reference.csv\n\
@@ -63,6 +67,11 @@ pub(super) struct Drift {
     /// Compare the rows of this file (.csv, .parquet, .jsonl) with the baseline, without a server
     #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["segment", "feature", "acknowledge", "freeze", "rebase"])]
     data: Option<PathBuf>,
+    /// Rows of the file read, at most
+    #[arg(long, requires = "data")]
+    rows: Option<u64>,
+    #[command(flatten)]
+    config: ConfigArg,
     /// Say that the drift has been seen, of --feature or of all: its alert ends
     #[arg(long, requires = "model", conflicts_with_all = ["freeze", "rebase"])]
     acknowledge: bool,
@@ -234,9 +243,20 @@ impl Drift {
         segment.map(|segment| format!("{mark}segment={}", encoded(segment))).unwrap_or_default()
     }
 
-    fn offline(&self, data: &std::path::Path) -> Result<(), Failure> {
-        let message = format!("{}: comparing files is not there yet", data.display());
-        Err(Failure { code: 1, message })
+    fn offline(&self, data: &Path) -> Result<(), Failure> {
+        let config = self.config.source().read().map_err(Failure::usage)?;
+        let model = self.model.as_deref().unwrap_or_default();
+        let version = self.version.as_deref().map(|version| {
+            version.parse().map_err(|_| {
+                Failure::usage(format!("--version: expected a number with --data, got '{version}'"))
+            })
+        });
+        let comparison = compare(&config, model, version.transpose()?, data, self.rows)?;
+        print_raw(&match self.json {
+            true => format!("{}\n", serde_json::to_string(&comparison)?),
+            false => page::comparison(&comparison, self.limit),
+        });
+        Ok(())
     }
 }
 
@@ -257,7 +277,7 @@ fn unexpected(error: &serde_json::Error) -> ClientError {
 }
 
 fn encoded(text: &str) -> impl std::fmt::Display {
-    utf8_percent_encode(text, NON_ALPHANUMERIC)
+    utf8_percent_encode(text, ENCODED)
 }
 
 fn overview_page(overview: &Overview) -> String {

@@ -6,11 +6,14 @@ use console::{Alignment, Style, measure_text_width, pad_str, style, truncate_str
 
 use super::Summary;
 use super::bars::{ago, bar, grouped, percent, sparkline};
+use crate::monitor::baseline::Origin;
+use crate::monitor::compare::Comparison;
 use crate::monitor::feature::{Kind, Side};
 use crate::monitor::times::rfc3339;
 use crate::monitor::verdict::{
     BaselineInfo, FeatureVerdict, Histogram, History, State, Verdict, WindowVerdict,
 };
+use crate::stats::effect::RULE;
 
 /// Characters of an evidence bar: full is what means drift.
 const BAR: usize = 10;
@@ -137,7 +140,7 @@ pub(super) fn verdict(verdict: &Verdict, window: &str, limit: usize, now: u64) -
     columns.write(&mut text);
     if verdict.features.len() > limit {
         let more = verdict.features.len() - limit;
-        let _ = writeln!(text, "and {more} features with less evidence (--limit)");
+        let _ = writeln!(text, "and {more} more with less evidence (--limit)");
     }
     windows.sort_unstable();
     windows.dedup();
@@ -175,7 +178,9 @@ fn head(verdict: &Verdict, now: u64) -> String {
     let baseline = &verdict.baseline;
     let of_baseline = match baseline.learning {
         Some(wanted) => learning(baseline, wanted),
-        None => format!("baseline of {} rows ({})", grouped(baseline.rows), baseline.origin),
+        None => {
+            format!("baseline of {} rows ({})", grouped(baseline.rows), origin(baseline.origin))
+        }
     };
     let _ = writeln!(
         text,
@@ -195,14 +200,9 @@ fn head(verdict: &Verdict, now: u64) -> String {
 }
 
 fn row(feature: &FeatureVerdict, window: Option<&WindowVerdict>, threshold: f64) -> Vec<String> {
-    let side = match feature.side {
-        Side::Input => "in",
-        Side::Output => "out",
-        Side::Derived => "made",
-    };
     let mut row = vec![
         feature.name.clone(),
-        style(side).dim().to_string(),
+        side(feature.side),
         state(feature.state, false),
         evidence(feature.evidence, threshold, feature.state),
         sparkline(&feature.recent, threshold, SPARKLINE),
@@ -211,24 +211,99 @@ fn row(feature: &FeatureVerdict, window: Option<&WindowVerdict>, threshold: f64)
         row.extend(std::iter::repeat_n(String::new(), 5));
         return row;
     };
-    let outside = match feature.kind {
-        Kind::Numeric => window.out_of_range,
-        Kind::Categorical => window.new,
-    };
     row.extend([
         format!("{:.3}", window.effects.psi_debiased),
         format!("{:.3}", window.effects.jensen_shannon),
         percent(window.missing),
-        percent(outside),
+        percent(outside(feature.kind, window)),
         moved(window),
     ]);
     row
+}
+
+/// Rows of a file against a baseline. No evidence: a file is looked at once, and an effect size says
+/// how much, not whether.
+pub(super) fn comparison(comparison: &Comparison, limit: usize) -> String {
+    let mut text = format!(
+        "{} rows against {} of the baseline\n\n",
+        grouped(comparison.rows),
+        grouped(comparison.baseline_rows)
+    );
+    let mut columns = Columns::new(
+        &[
+            "feature",
+            "",
+            "psi",
+            "95 %",
+            "js",
+            "ks",
+            "wasserstein",
+            "missing",
+            "outside",
+            "moved most",
+        ],
+        &[2, 3, 4, 5, 6, 7, 8],
+    );
+    let number = |value: Option<f64>| value.map(|value| format!("{value:.3}")).unwrap_or_default();
+    for feature in comparison.features.iter().take(limit) {
+        let effects = &feature.window.effects;
+        let (low, high) = effects.psi_interval;
+        // By custom: up to 0.1 little, beyond 0.25 much.
+        let psi = match effects.psi_debiased {
+            psi if psi < 0.1 => Style::new(),
+            psi if psi < 0.25 => Style::new().yellow(),
+            _ => Style::new().red(),
+        };
+        columns.push(vec![
+            feature.name.clone(),
+            side(feature.side),
+            psi.apply_to(format!("{:.3}", effects.psi_debiased)).to_string(),
+            format!("{low:.3} to {high:.3}"),
+            format!("{:.3}", effects.jensen_shannon),
+            number(effects.ks),
+            number(effects.wasserstein),
+            percent(feature.window.missing),
+            percent(outside(feature.kind, &feature.window)),
+            moved(&feature.window),
+        ]);
+    }
+    columns.write(&mut text);
+    if comparison.features.len() > limit {
+        let more = comparison.features.len() - limit;
+        let _ = writeln!(text, "and {more} more that moved less (--limit)");
+    }
+    if let Some(outliers) = comparison.outliers {
+        let _ = writeln!(
+            text,
+            "{} of the rows are outliers, as 0.1 % of the baseline's are",
+            percent(outliers)
+        );
+    }
+    let _ = writeln!(text, "{}", style(RULE).dim());
+    text
 }
 
 /// The window that is wished; where a feature has none of that name, the longest.
 fn chosen<'a>(feature: &'a FeatureVerdict, wished: &str) -> Option<&'a WindowVerdict> {
     let mut windows = feature.windows.iter();
     windows.find(|window| window.window == wished).or_else(|| feature.windows.last())
+}
+
+fn side(side: Side) -> String {
+    let side = match side {
+        Side::Input => "in",
+        Side::Output => "out",
+        Side::Derived => "made",
+    };
+    style(side).dim().to_string()
+}
+
+/// The share of values that the baseline does not know.
+fn outside(kind: Kind, window: &WindowVerdict) -> f64 {
+    match kind {
+        Kind::Numeric => window.out_of_range,
+        Kind::Categorical => window.new,
+    }
 }
 
 /// The cells that moved most, with their shares before and now.
@@ -295,6 +370,13 @@ pub(super) fn feature(histogram: &Histogram, history: &History) -> String {
     text
 }
 
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::File => "of a file",
+        Origin::Live => "learned live",
+    }
+}
+
 fn learning(baseline: &BaselineInfo, wanted: u64) -> String {
     format!("learning a baseline: {} of {} rows", grouped(baseline.rows), grouped(wanted))
 }
@@ -340,11 +422,11 @@ mod tests {
         let text = plain(&verdict(&sample, "1h", 2, sample.at + 1000));
         for expected in [
             "loan version 2, segment north: drifted since 2026-09-21T14:05:00.000Z (8 min ago)\n",
-            "50,000 rows in 1,000 ticks, the last 1 s ago; baseline of 20,000 rows (file)\n",
+            "50,000 rows in 1,000 ticks, the last 1 s ago; baseline of 20,000 rows (of a file)\n",
             "██████████▏ 40.0 of 14.8, which comes of chance at most 1 per 30 days",
             "income   in  drifted  ██████████▏ 41.0",
             "0.250  0.200    2.0 %    0.3 %  (41, 57] 6.2 % → 12 %\n",
-            "and 1 features with less evidence",
+            "and 1 more with less evidence",
             "- income moved",
         ] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");

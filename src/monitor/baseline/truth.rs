@@ -70,6 +70,7 @@ impl Truth {
             classes: if are_classes { classes } else { &[] },
             task: None,
             loss: None,
+            is_ordered: false,
         })
     }
 }
