@@ -6,7 +6,7 @@ use super::tolerance::Nearest;
 use super::{Tick, Window};
 
 /// Logarithm of a part of a sum that is left out.
-const NEGLIGIBLE: f64 = -36.0;
+const NEGLIGIBLE: f64 = -25.0;
 
 /// Space for one judgement, kept between ticks.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +106,7 @@ fn ln_sum(logs: &[f64]) -> f64 {
     if !most.is_finite() {
         return most;
     }
-    // What is left out is less than 1e-13 of the sum, below it.
+    // What is left out is less than 1e-8 of the sum, and the sum is below what it would be.
     let terms = logs.iter().map(|log| log - most).filter(|log| *log > NEGLIGIBLE);
     most + terms.map(f64::exp).sum::<f64>().ln()
 }
