@@ -256,16 +256,17 @@ fn it_says_when_the_newest_rows_are_back() {
 
 #[test]
 fn memory_is_bounded_and_nothing_is_lost() {
+    let reference = Reference::new(&[1, 1], 0, &EXACT);
     let mut ring = Ring::new(2);
     for tick in 0..100_000 {
-        ring.push(tick, &[1, 2]);
+        ring.push(tick, &[1, 2], &reference);
         if tick % 9973 == 0 {
             assert_eq!(ring.since(0), [tick + 1, 2 * (tick + 1)]);
         }
     }
     assert!(ring.newest_first().count() <= 80);
     // Starts of windows are dense where they are new, and multiples of powers of two.
-    let starts: Vec<u64> = ring.newest_first().map(|(start, _)| start).collect();
+    let starts: Vec<u64> = ring.newest_first().map(|part| part.start_tick).collect();
     assert_eq!(starts[..4], [99_999, 99_998, 99_997, 99_996]);
     for start in starts {
         let age = 100_000 - start;
@@ -296,6 +297,42 @@ fn detectors_are_kept_and_added() {
     assert_eq!(first.tick(&reference, &[3; 17]), all.tick(&reference, &[3; 17]));
     assert!(!first.merge(&second), "another number of ticks");
     assert!(!Detector::new(3).merge(&Detector::new(4)));
+}
+
+#[test]
+fn seasons_are_no_drift_and_drift_is_found_in_each() {
+    // By day values are higher than by night, an hour of 100 ticks each.
+    let by_season: Vec<Reference> = [[1000, 2000, 3000, 4000], [4000, 3000, 2000, 1000]]
+        .iter()
+        .zip(0..)
+        .map(|(counts, slot)| Reference::new(counts, 4, &Settings::default()).in_season(slot))
+        .collect();
+    let plain = Reference::new(&[5000; 4], 4, &Settings::default());
+    let (mut seasonal, mut unaware) = (Detector::new(4), Detector::new(4));
+    let mut most = 0.0_f64;
+    let mut found = false;
+    for tick in 0..2000 {
+        let slot = tick / 100 % 2;
+        let counts = [[5, 10, 15, 20], [20, 15, 10, 5]][slot];
+        most = most.max(seasonal.tick(&by_season[slot], &counts).log_sum);
+        found |= unaware.tick(&plain, &counts).log_sum > PROMISE;
+    }
+    assert!(found && most < 3.0, "{most}");
+    // Always night.
+    let ticks = (2000..2200).find(|tick| {
+        let slot = tick / 100 % 2;
+        seasonal.tick(&by_season[slot], &[20, 15, 10, 5]).log_sum > PROMISE
+    });
+    assert!(ticks.is_some_and(|tick| tick < 2010), "{ticks:?}");
+    // Windows of several seasons find what is too small for one of them.
+    let mut seasonal = Detector::new(4);
+    let found = (0..3000).find_map(|tick| {
+        let slot = tick / 4 % 2;
+        let counts = [[6, 10, 14, 20], [25, 14, 8, 3]][slot];
+        let tick = seasonal.tick(&by_season[slot], &counts);
+        (tick.log_sum > PROMISE).then_some(tick)
+    });
+    assert!(found.is_some_and(|tick| tick.best.rows > 400), "{found:?}");
 }
 
 #[test]
