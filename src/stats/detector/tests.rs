@@ -74,7 +74,8 @@ proptest! {
         let reference = Reference::new(&counts, n_ordered, &settings);
         for factors in reference.bets.factors(reference.n_cells()) {
             let most = largest_expectation(&reference.tolerance, &factors);
-            prop_assert!(most <= 1.0 + 1e-9, "{most}");
+            // Rounding, of counts up to 2^64.
+            prop_assert!(most <= 1.0 + 1e-8, "{most}");
         }
     }
 
