@@ -60,6 +60,18 @@ impl ScoreCounts {
         }
     }
 
+    /// Whether it has the baseline's scores and cells.
+    pub(super) fn fits(&self, baseline: &ScoreBaseline) -> bool {
+        const MOST: u64 = 1 << 50;
+        self.rows.max(self.unscored) <= MOST
+            && self.classes.len() == baseline.scores.len()
+            && self.classes.iter().zip(&baseline.scores).all(|(class, cells)| {
+                class.cells.len() == cells.len()
+                    && class.mass.len() == cells.len()
+                    && class.cells.iter().chain([&class.chosen]).all(|&rows| rows <= MOST)
+            })
+    }
+
     pub(super) fn count_row(&mut self, baseline: &ScoreBaseline, row: &Row) {
         if self.classes.is_empty() {
             return;

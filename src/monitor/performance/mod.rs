@@ -29,7 +29,7 @@ mod tests;
 pub use baseline::{LossBaseline, LossKind, ScoreBaseline, ScoreCells, ScoreError, Task};
 pub use counts::{ClassCounts, ScoreCounts, estimate};
 pub use fit::{FitError, Reference};
-pub use live::{Performance, Settings};
+pub use live::{Kept, Performance, Settings};
 pub use loss::LossWatch;
 pub use tally::Tally;
 pub use verdict::{
