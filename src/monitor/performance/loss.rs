@@ -128,7 +128,9 @@ impl LossWatch {
     /// Decides; returns the state before where it changed.
     pub fn decide(&mut self, now_ms: u64) -> Option<State> {
         let evidence = self.test.evidence();
-        let is_suspicious = evidence >= self.threshold - SUSPECTED;
+        // Once suspected, it stays so until the evidence is a tenth of what made it so.
+        let slack = if self.state == State::Suspected { SUSPECTED * 1.5 } else { SUSPECTED };
+        let is_suspicious = evidence >= self.threshold - slack;
         let next = match self.state {
             State::Learning if self.learned.is_some() => State::Learning,
             State::Drifted => {
