@@ -22,6 +22,8 @@ mod windows;
 mod words;
 
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod tests;
