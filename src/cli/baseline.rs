@@ -35,9 +35,9 @@ pub(super) struct BaselineCommand {
     /// The model
     #[arg(long, short)]
     model: String,
-    /// Its version; by default the highest
+    /// Its version, or an alias; by default the highest
     #[arg(long)]
-    version: Option<u64>,
+    version: Option<String>,
     /// The reference rows: .csv, .parquet or .jsonl
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -65,7 +65,7 @@ pub(super) struct BaselineCommand {
 impl BaselineCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.config.source().read().map_err(Failure::usage)?;
-        let version = Version::open(&config, &self.model, self.version)?;
+        let version = Version::open(&config, &self.model, self.version.as_deref())?;
         let segment = self.segment.clone().or_else(|| match &version.settings.monitor.segment {
             Some(Segment::Feature(name)) => Some(name.clone()),
             _ => None,

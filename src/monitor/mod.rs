@@ -20,3 +20,6 @@ mod lookup;
 mod outlier;
 mod reduce;
 mod text;
+
+#[cfg(test)]
+mod tests;
