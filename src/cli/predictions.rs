@@ -60,7 +60,8 @@ impl Version {
                 failed(format!("cannot read the repository {}: {error}", root.display()))
             })?;
         let found = scan.get(model).ok_or_else(|| {
-            let known = list(scan.keys());
+            let models = scan.iter().filter(|(_, found)| !found.versions.is_empty());
+            let known = list(models.map(|(name, _)| name));
             failed(format!("there is no model '{model}' in {}; it has {known}", root.display()))
         })?;
         let text = match &found.settings {
