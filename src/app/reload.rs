@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Source, unix_seconds};
+use crate::alert;
 use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
 use crate::registry::Registry;
@@ -29,6 +30,7 @@ pub(super) struct Reloader {
     registry: Registry,
     telemetry: Arc<Telemetry>,
     logging: Logging,
+    alerts: alert::Sender,
     last: Arc<Mutex<LastReload>>,
 }
 
@@ -38,9 +40,10 @@ impl Reloader {
         registry: Registry,
         telemetry: Arc<Telemetry>,
         logging: Logging,
+        alerts: alert::Sender,
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
-        let this = Self { source, registry, telemetry, logging, last };
+        let this = Self { source, registry, telemetry, logging, alerts, last };
         this.publish(true);
         this
     }
@@ -121,6 +124,7 @@ impl Reloader {
         if let Err(error) = self.logging.set_level(&config.log.level) {
             tracing::warn!(error, "the log keeps its level");
         }
+        self.alerts.configure(&config.alerts);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes).collect();

@@ -133,7 +133,6 @@ impl Version {
 
 /// Compares the rows of a file with the baseline of a version, without a server: what
 /// `tidegate drift --data` shows. At most `limit` rows are read.
-#[allow(dead_code, reason = "`tidegate drift` is being written beside it")]
 pub(super) fn compare(
     config: &Config,
     model: &str,

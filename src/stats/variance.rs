@@ -128,17 +128,17 @@ impl LongRun {
     /// What the lengths say together.
     fn limit(&self, sure: f64, estimate: impl Fn(&Level) -> Option<Estimate>) -> f64 {
         let (mut limit, mut best, mut before) = (1.0_f64, 1.0_f64, 1.0_f64);
-        let mut stopped = 0;
+        let mut stopped = false;
         for level in &self.levels {
             let Some(Estimate { factor, error }) = estimate(level) else { break };
             if factor > best * (1.0 + sure * error) {
                 // It grows: how far, nobody knows before a longer length says that it stops.
                 best = factor;
-                limit = factor.max(2.0 * factor - before) * (1.0 + error);
-                stopped = 0;
-            } else if best > 1.0 && stopped == 0 {
+                let further = if stopped { factor } else { 2.0 * factor - before };
+                limit = factor.max(further) * (1.0 + error);
+            } else if best > 1.0 && !stopped {
+                stopped = true;
                 limit = best.max(factor) * (1.0 + error);
-                stopped = 1;
             }
             before = factor;
         }

@@ -74,6 +74,15 @@ pub enum Origin {
     Live,
 }
 
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Live => "live",
+        })
+    }
+}
+
 /// One feature's reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,3 +213,6 @@ impl FeatureBaseline {
         if total == 0 { 0.0 } else { missing as f64 / total as f64 }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::tally::Tally;
 use super::verdict::Measures;
 use crate::monitor::labels::{Form, Label};
+use crate::stats::confidence::long_run_factor;
 
 /// Classes whose scores are counted, at most; a model of more has its accuracy and F1 by labels,
 /// and no estimate.
@@ -90,12 +91,34 @@ pub struct LossBaseline {
     pub variance: f64,
     /// What 1 stands for, in the label's unit or in nats: the error that losses are divided by.
     pub scale: f64,
+    /// Factor by which sums of successive losses vary more than those of independent ones; nothing
+    /// where the rows' order says nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub variance_factor: Option<f64>,
 }
 
 /// Why a baseline's score is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the baseline's score: {0}")]
 pub struct ScoreError(pub(super) String);
+
+impl LossBaseline {
+    /// Of no rows yet.
+    pub(super) fn nothing(kind: LossKind, scale: f64) -> Self {
+        Self { kind, rows: 0, mean: 0.0, variance: 0.0, scale, variance_factor: None }
+    }
+
+    /// Takes its figures from losses in the order of time.
+    pub(super) fn learn(&mut self, losses: &[f64]) {
+        let n = losses.len().max(1) as f64;
+        let mean = losses.iter().sum::<f64>() / n;
+        let squares = losses.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+        self.rows = losses.len() as u64;
+        self.mean = mean.clamp(0.0, 1.0);
+        self.variance = (squares / n).clamp(0.0, 0.25);
+        self.variance_factor = Some(long_run_factor(losses));
+    }
+}
 
 impl ScoreCells {
     /// Even cells of a probability, of which nothing is known.
@@ -275,7 +298,10 @@ impl ScoreBaseline {
             let is_sane = is_share(loss.mean) && is_share(loss.variance);
             let is_fitting =
                 (loss.kind == LossKind::AbsoluteError) == (self.task == Task::Regression);
-            if !is_sane || !is_fitting || !(loss.scale.is_finite() && loss.scale > 0.0) {
+            let is_sane = is_sane
+                && loss.variance_factor.is_none_or(|factor| factor.is_finite() && factor >= 1.0);
+            let is_scale = loss.scale.is_finite() && loss.scale > 0.0;
+            if !(is_sane && is_fitting && is_scale) {
                 return fail("the loss is none of the task's, or not from 0 to 1".to_owned());
             }
         }

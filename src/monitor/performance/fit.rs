@@ -32,6 +32,9 @@ pub struct Reference<'a> {
     pub task: Option<Task>,
     /// The loss that is watched; by default the error rate, or the absolute error of values.
     pub loss: Option<LossKind>,
+    /// Whether the rows are in the order of time: then their losses tell how far live ones may
+    /// depend on each other.
+    pub is_ordered: bool,
 }
 
 /// Why rows make no baseline.
@@ -85,22 +88,18 @@ impl ScoreBaseline {
             _ => (LossKind::ZeroOne, 1.0),
         };
         let scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
-        let mut loss = LossBaseline { kind, rows: 0, mean: 0.0, variance: 0.0, scale };
+        let mut loss = LossBaseline::nothing(kind, scale);
         let mut tally = Tally::new(&baseline, scale);
-        let (mut sum, mut squares) = (0.0, 0.0);
+        let mut losses = Vec::with_capacity(rows.len());
         for (row, truth) in rows {
             let prediction = Prediction { value: row.value, scores: row.scores };
             tally.count(&baseline, &prediction, truth);
-            if let Some(x) = tally::loss(&baseline, loss, &prediction, truth) {
-                sum += x;
-                squares += x * x;
-                loss.rows += 1;
-            }
+            losses.extend(tally::loss(&baseline, loss, &prediction, truth));
         }
-        if loss.rows > 0 {
-            let n = loss.rows as f64;
-            loss.mean = (sum / n).clamp(0.0, 1.0);
-            loss.variance = (squares / n - loss.mean * loss.mean).clamp(0.0, 0.25);
+        if !losses.is_empty() {
+            loss.learn(&losses);
+            let factor = loss.variance_factor;
+            loss.variance_factor = factor.filter(|_| reference.is_ordered);
             baseline.loss = Some(loss);
         }
         baseline.reference = Some(tally);

@@ -31,6 +31,7 @@ impl Rows {
             classes: &[],
             task: None,
             loss: None,
+            is_ordered: true,
         };
         ScoreBaseline::fit(&reference).unwrap()
     }

@@ -317,5 +317,5 @@ fn unknown_loss(baseline: &ScoreBaseline) -> LossBaseline {
         Task::Regression => LossKind::AbsoluteError,
         _ => LossKind::ZeroOne,
     };
-    LossBaseline { kind, rows: 0, mean: 0.0, variance: 0.0, scale: 1.0 }
+    LossBaseline::nothing(kind, 1.0)
 }

@@ -14,6 +14,9 @@ const DELTA: f64 = 0.001;
 /// Probability that the shown interval ever misses.
 const ALPHA: f64 = 0.05;
 
+/// Losses that a reference is learned of, at most.
+const MOST_LEARNED: u64 = 100_000;
+
 /// Evidence below the threshold, in nats, from which a stream is suspected: a hundredth.
 const SUSPECTED: f64 = 4.605_170_185_988_091;
 
@@ -25,8 +28,8 @@ pub struct LossWatch {
     /// Labels that the reference is learned of, where it is.
     learn: u64,
     reference: LossBaseline,
-    /// Sum and sum of squares while it is being learned.
-    learned: Option<(f64, f64)>,
+    /// The losses that it is being learned of, in the order of their coming.
+    learned: Option<Vec<f64>>,
     test: RiskTest,
     sequence: ConfidenceSequence,
     state: State,
@@ -50,10 +53,10 @@ impl LossWatch {
         let mut watch = Self {
             tolerance,
             threshold,
-            learn: learn.max(2),
+            learn: learn.clamp(2, MOST_LEARNED),
             reference,
-            learned: (!is_known).then_some((0.0, 0.0)),
-            test: RiskTest::new(1.0, threshold),
+            learned: (!is_known).then(Vec::new),
+            test: RiskTest::new(1.0, threshold, 1.0),
             sequence: ConfidenceSequence::new(ALPHA),
             state: if is_known { State::Ok } else { State::Learning },
             since: now_ms,
@@ -67,10 +70,12 @@ impl LossWatch {
 
     /// Begins to test.
     fn begin(&mut self) {
-        let LossBaseline { mean, variance, rows, .. } = self.reference;
-        let upper = upper_bound(mean, variance, rows as f64, DELTA);
+        let LossBaseline { mean, variance, rows, variance_factor, .. } = self.reference;
+        let factor = variance_factor.unwrap_or(1.0).max(1.0);
+        // Rows that depend on each other say as much as fewer independent ones.
+        let upper = upper_bound(mean, variance, rows as f64 / factor, DELTA);
         let limit = (upper + self.tolerance * mean).min(1.0);
-        self.test = RiskTest::new(limit, self.threshold);
+        self.test = RiskTest::new(limit, self.threshold, factor);
         self.sequence = ConfidenceSequence::new(ALPHA);
     }
 
@@ -93,18 +98,15 @@ impl LossWatch {
 
     /// Takes the loss of a label that came at `now_ms`.
     pub fn update(&mut self, loss: f64, now_ms: u64) {
-        let Some((sum, squares)) = self.learned else {
+        let Some(learned) = &mut self.learned else {
             self.sequence.update(loss);
             self.test.update(loss, now_ms);
             return;
         };
-        let (sum, squares) = (sum + loss, squares + loss * loss);
-        self.reference.rows += 1;
-        let n = self.reference.rows as f64;
-        self.reference.mean = sum / n;
-        self.reference.variance = (squares / n - (sum / n) * (sum / n)).max(0.0);
-        self.learned = (self.reference.rows < self.learn).then_some((sum, squares));
-        if self.learned.is_none() {
+        learned.push(loss);
+        if learned.len() as u64 >= self.learn {
+            self.reference.learn(learned);
+            self.learned = None;
             self.begin();
         }
     }
@@ -168,7 +170,7 @@ impl LossWatch {
         LossVerdict {
             kind: self.reference.kind,
             rows: self.sequence.n(),
-            learning: (!is_known).then(|| self.learn - self.reference.rows),
+            learning: self.learned.as_ref().map(|learned| self.learn - learned.len() as u64),
             reference: (self.reference.rows > 0).then_some(self.reference.mean),
             limit: is_known.then(|| self.test.limit()),
             mean: self.sequence.mean(),

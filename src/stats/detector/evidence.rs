@@ -5,6 +5,9 @@ use super::ring::Ring;
 use super::tolerance::Nearest;
 use super::{Tick, Window};
 
+/// Logarithm of a part of a sum that is left out.
+const NEGLIGIBLE: f64 = -36.0;
+
 /// Space for one judgement, kept between ticks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scratch {
@@ -77,7 +80,7 @@ impl Scratch {
             let ln_probability = dirichlet.ln_probability(&self.counts, total);
             self.bets.push(reference.ln_omnibus_weight + ln_probability - ln_likelihood);
         }
-        self.bets.extend(reference.bets.ln_evidence(&self.counts));
+        reference.bets.ln_evidence(&self.counts, &mut self.bets);
         ln_sum(&self.bets)
     }
 
@@ -103,5 +106,7 @@ fn ln_sum(logs: &[f64]) -> f64 {
     if !most.is_finite() {
         return most;
     }
-    most + logs.iter().map(|log| (log - most).exp()).sum::<f64>().ln()
+    // What is left out is less than 1e-13 of the sum, below it.
+    let terms = logs.iter().map(|log| log - most).filter(|log| *log > NEGLIGIBLE);
+    most + terms.map(f64::exp).sum::<f64>().ln()
 }

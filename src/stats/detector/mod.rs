@@ -69,7 +69,7 @@ impl Settings {
 pub struct Tick {
     /// ln of the Shiryaev–Roberts sum; drift where it reaches the logarithm of the promised
     /// number of ticks between false alarms. Never above the exact value, and below it by at most the number of
-    /// windows (62) in the sum itself: windows within the tolerance, whose evidence is at most 1, count as 0.
+    /// windows (80) in the sum itself: windows within the tolerance, whose evidence is at most 1, count as 0.
     /// At least 0.
     pub log_sum: f64,
     /// The window with the most evidence: its start estimates when the change began.
@@ -89,7 +89,7 @@ pub struct Window {
     pub log_evidence: f64,
 }
 
-/// Watches one feature. At most 62 buckets of counts, whatever the number of ticks.
+/// Watches one feature. At most 80 buckets of counts, whatever the number of ticks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Detector {
     n_ticks: u64,

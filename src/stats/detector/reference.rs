@@ -7,7 +7,7 @@ use super::bets::{self, Bets};
 use super::tolerance::Tolerance;
 
 /// Weights of prior rows of the omnibus bet: small ones find large changes, large ones small.
-const CONCENTRATIONS: [f64; 4] = [16.0, 128.0, 1024.0, 8192.0];
+const CONCENTRATIONS: [f64; 2] = [64.0, 1024.0];
 
 /// A feature's reference, ready to judge counts.
 #[derive(Debug, Clone)]
@@ -77,12 +77,11 @@ impl Reference {
         let bets = bets::bets(&shares, n_ordered, &tolerance);
         let omnibus: Vec<Dirichlet> =
             CONCENTRATIONS.iter().map(|&a| Dirichlet::new(a, &shares)).collect();
-        let omnibus_weight = if bets.is_empty() { 1.0 } else { bets::OMNIBUS_WEIGHT };
         let variance_factor = settings.variance_factor();
         let recovery_rows = tolerance.recovery_rows(&shares) * variance_factor;
         Self {
             variance_factor,
-            ln_omnibus_weight: (omnibus_weight / omnibus.len() as f64).ln(),
+            ln_omnibus_weight: (bets.omnibus_weight / omnibus.len() as f64).ln(),
             shares,
             tolerance,
             bets,

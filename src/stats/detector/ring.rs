@@ -1,14 +1,14 @@
 //! Counts of all ticks so far in logarithmic space.
 //!
 //! An exponential histogram (Datar, Gionis, Indyk and Motwani 2002): buckets of 1, 2, 4, ... ticks, at most
-//! three of each size, the newest ones the smallest. A suffix of the buckets is a window that ends now.
+//! four of each size, the newest ones the smallest. A suffix of the buckets is a window that ends now.
 
 use serde::{Deserialize, Serialize};
 
 /// Buckets of one size at most.
-const PER_LEVEL: usize = 3;
+const PER_LEVEL: usize = 4;
 
-/// Sizes of buckets: the oldest ticks are forgotten after about 3 · 2^20 (36 days of seconds).
+/// Sizes of buckets: the oldest ticks are forgotten after about 4 · 2^20 (48 days of seconds).
 const LEVELS: u32 = 20;
 
 /// The buckets, oldest first.

@@ -46,8 +46,12 @@ impl Tolerance {
             // A correlated reference is worth as many rows fewer.
             let (below, above) = widening(count as f64 / factor, share, z);
             let scale = factor / total;
-            lowest.push((share - tolerance * share - below * scale).clamp(0.0, share));
-            highest.push((share + tolerance * share + above * scale).clamp(share, 1.0));
+            // Smoothing must not lift the lower limit: a cell without counts may have no share.
+            let counted = if z > 0.0 { count as f64 / total } else { share };
+            let low = counted.min(share) - tolerance * share - below * scale;
+            let high = counted.max(share) + tolerance * share + above * scale;
+            lowest.push(low.clamp(0.0, share));
+            highest.push(high.clamp(share, 1.0));
         }
         Self { lowest, highest }
     }

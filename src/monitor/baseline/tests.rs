@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{plan, signature, singles, spec};
+use super::{About, Baseline, BaselineBuilder, Marks, Origin, Source};
 use crate::config::{FeatureKind, FeatureSettings, Monitor, Season};
-use crate::monitor::baseline::{About, Baseline, BaselineBuilder, Marks, Origin, Source};
 use crate::monitor::cells::Cells;
 use crate::monitor::compare::Comparer;
+use crate::monitor::feature::tests::{plan, signature, singles, spec};
 use crate::monitor::feature::{FeaturePlan, Kind};
 use crate::monitor::reader::{CellReader, RowCells, count};
 use crate::monitor::rows::Rows;

@@ -1,24 +1,25 @@
-//! Tensors to columns to cells to baselines, together.
-
-mod baselines;
+//! Tensors to features to columns.
 
 use half::{bf16, f16};
 
-use super::feature::{FeaturePlan, Side};
-use super::rows::{Column, Rows};
+use super::{FeaturePlan, Side};
 use crate::config::{FeatureSettings, Monitor};
+use crate::monitor::rows::{Column, Rows};
 use crate::tensor::{Datatype, Signature, Tensor, TensorSpec};
 
-fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
+pub(in crate::monitor) fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
     let shape = shape.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     TensorSpec { name: name.to_owned(), datatype, shape }
 }
 
-fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
+pub(in crate::monitor) fn signature(
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+) -> Signature {
     Signature { inputs, outputs }
 }
 
-fn plan(signature: &Signature, settings: &Monitor) -> FeaturePlan {
+pub(in crate::monitor) fn plan(signature: &Signature, settings: &Monitor) -> FeaturePlan {
     FeaturePlan::new(signature, settings, &[], &[]).unwrap()
 }
 
@@ -26,7 +27,7 @@ fn names(plan: &FeaturePlan) -> Vec<&str> {
     plan.features().iter().map(|feature| feature.name.as_str()).collect()
 }
 
-fn singles(shape: &[usize], values: &[f32]) -> Tensor {
+pub(in crate::monitor) fn singles(shape: &[usize], values: &[f32]) -> Tensor {
     let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     Tensor::new(Datatype::Fp32, shape, data.into()).unwrap()
 }
