@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import time
+import urllib.parse
 import zipfile
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def wait_counted(server: Server, version: int, n_rows: int, limit: float = 30) -
 
 
 def history(server: Server, version: int, feature: str) -> list[dict]:
-    name = feature.replace(" ", "%20").replace("*", "%2A")
+    name = urllib.parse.quote(feature)
     return ask(server, f"/api/v1/drift/{MODEL}/{version}/history?feature={name}")["points"]
 
 

@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod completions;
 mod drift;
+mod feedback;
 mod inspect;
 mod plan;
 mod predict;
@@ -58,6 +59,7 @@ enum Command {
     Baseline(baseline::BaselineCommand),
     Drift(drift::Drift),
     Alert(alert::Alert),
+    Feedback(feedback::Feedback),
     Completions(completions::Completions),
 }
 
@@ -122,6 +124,7 @@ pub fn run() -> ExitCode {
         Command::Baseline(command) => command.run(),
         Command::Drift(command) => command.run(),
         Command::Alert(command) => command.run(),
+        Command::Feedback(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

@@ -7,7 +7,7 @@ use super::feature::{FeaturePlan, Kind, Side};
 use super::reader::{CellReader, ReaderError, RowCells, count};
 use super::rows::Rows;
 use super::verdict::{MovedCell, WindowVerdict};
-use crate::stats::effect::{Order, effects_of_dependent, smoothed};
+use crate::stats::effect::{Effects, Order, effects_of_dependent, smoothed};
 
 /// Cells that are named as having moved, at most.
 const MOST_MOVED: usize = 5;
@@ -115,6 +115,24 @@ pub fn window(
     live: &[u64],
     window: &str,
 ) -> WindowVerdict {
+    let rows: u64 = live.iter().sum();
+    let share = |cell: usize| match rows {
+        0 => 0.0,
+        rows => live.get(cell).copied().unwrap_or(0) as f64 / rows as f64,
+    };
+    WindowVerdict {
+        window: window.to_owned(),
+        rows,
+        effects: effects(feature, reference, live),
+        missing: share(feature.cells.missing()),
+        new: feature.cells.new_category().map_or(0.0, share),
+        out_of_range: feature.cells.out_of_range().into_iter().map(share).sum(),
+        moved: moved(feature, reference, live),
+    }
+}
+
+/// How far live counts of a feature are from reference counts. O(cells).
+pub(super) fn effects(feature: &FeatureBaseline, reference: &[u64], live: &[u64]) -> Effects {
     let centres = feature.cells.centres();
     let order = match feature.kind {
         Kind::Categorical => Order::None,
@@ -125,20 +143,7 @@ pub fn window(
         },
     };
     let factor = feature.variance_factor.unwrap_or(1.0);
-    let rows: u64 = live.iter().sum();
-    let share = |cell: usize| match rows {
-        0 => 0.0,
-        rows => live.get(cell).copied().unwrap_or(0) as f64 / rows as f64,
-    };
-    WindowVerdict {
-        window: window.to_owned(),
-        rows,
-        effects: effects_of_dependent(reference, live, order, factor),
-        missing: share(feature.cells.missing()),
-        new: feature.cells.new_category().map_or(0.0, share),
-        out_of_range: feature.cells.out_of_range().into_iter().map(share).sum(),
-        moved: moved(feature, reference, live),
-    }
+    effects_of_dependent(reference, live, order, factor)
 }
 
 /// The cells with the largest parts in the PSI, the largest first.

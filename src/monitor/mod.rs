@@ -16,7 +16,7 @@ pub mod labels;
 mod lookup;
 mod outlier;
 pub mod performance;
-pub mod predictions;
+mod predictions;
 pub mod reader;
 mod recorder;
 mod reduce;

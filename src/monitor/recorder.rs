@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
+use super::answers::Answers;
 use super::baseline::{About, Baseline, BaselineBuilder, Marks, Origin};
 use super::feature::FeaturePlan;
 use super::labels::{FeedbackCounts, FeedbackRecord};
-use super::predictions::PredictionReader;
+use super::performance::ScoreBaseline;
+use super::predictions;
 use super::reader::CellReader;
 use super::render::CellSnapshot;
 use super::rows::Rows;
@@ -46,7 +48,8 @@ pub struct Recorder {
     /// Hashes of ids below this are watched; nothing where all are.
     sampled_below: Option<u64>,
     signature: Signature,
-    predictions: Option<PredictionReader>,
+    /// What is known of its predictions without labels.
+    unlabelled: Option<ScoreBaseline>,
     /// Who judges rows in the request, once there is a baseline; read by requests, without a lock.
     judge: ArcSwapOption<Judge>,
     inner: Mutex<Inner>,
@@ -119,13 +122,13 @@ impl Recorder {
         let rows = Rows::with_names(&plan);
         let phase = Phase::Learning(Learning::new(wanted, now));
         let inner = Inner { rows, requests: Vec::new(), phase, verdicts: None };
-        let predictions = PredictionReader::new(&plan, signature, labels);
+        let unlabelled = predictions::unlabelled(&plan, signature, labels);
         let recorder = Self {
             subject,
             settings,
             plan,
             sampled_below,
-            predictions,
+            unlabelled,
             signature: signature.clone(),
             judge: ArcSwapOption::empty(),
             inner: Mutex::new(inner),
@@ -152,7 +155,7 @@ impl Recorder {
             &self.settings,
             baseline,
             reader,
-            self.predictions.clone(),
+            self.unlabelled.clone().map(|score| (Answers::new(&self.plan), score)),
             now,
         )?;
         inner.rows = Rows::new(&self.plan);

@@ -8,9 +8,8 @@ use bytes::Bytes;
 
 use super::baseline::Baseline;
 use super::feature::{FeaturePlan, Measures};
-use super::predictions::for_each_number;
 use super::reader::{CellReader, RowCells};
-use super::rows::Rows;
+use super::rows::{self, Rows};
 use crate::config::{Monitor, Rule, Then, When};
 use crate::tensor::{Datatype, Signature, Tensor, push_element};
 
@@ -261,9 +260,9 @@ fn replace(tensor: &Tensor, rows: &[usize], element: &[u8]) -> Option<Tensor> {
 /// two classes.
 fn margin(scores: &Tensor, row: usize) -> Option<f64> {
     let per_row = scores.len().checked_div(scores.rows())?;
-    let mut values = Vec::with_capacity(per_row);
-    for_each_number(scores, row * per_row, per_row, |number| values.push(number as f32));
-    match values.as_slice() {
+    let mut values = Vec::with_capacity(scores.len());
+    rows::elements(scores, &mut values);
+    match values.get(row * per_row..(row + 1) * per_row)? {
         [] => None,
         [probability] => Some((2.0 * f64::from(*probability) - 1.0).abs()),
         scores => Some(f64::from(Measures::of(scores).margin)),

@@ -9,19 +9,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::baseline::{Baseline, FeatureBaseline};
+use super::compare;
 use super::explain;
-use super::feature::Kind;
 use super::history::Points;
 use super::render::CellSnapshot;
 use super::state::{Latch, Signs};
 use super::verdict::{
-    Event, FeatureVerdict, Histogram, History, HistoryPoint, MovedCell, State, Subject,
-    WindowVerdict,
+    Event, FeatureVerdict, Histogram, History, HistoryPoint, State, Subject, WindowVerdict,
 };
 use super::windows::{self, Windows};
 use crate::config::FalseAlarms;
 use crate::stats::detector::{self, Detector, Reference};
-use crate::stats::effect::{self, Order};
 
 /// Ticks whose evidence is kept for a sparkline.
 const RECENT: usize = 60;
@@ -31,9 +29,6 @@ const SAMPLES: usize = 8;
 
 /// Ticks whose times are kept one by one; older ones become sparser.
 const TIMES: usize = 8192;
-
-/// Cells named as those that moved.
-const MOVED: usize = 5;
 
 /// Rows of a point of a history, at least.
 const POINT_ROWS: u64 = 500;
@@ -324,26 +319,8 @@ impl Watch {
     }
 
     fn against(&self, feature: usize, window: &str, live: &[u64]) -> WindowVerdict {
-        let baseline = &self.baseline.features[feature];
-        let expected = &self.features[feature].expected;
-        let effects = effects(baseline, expected, live);
-        let share = |cells: &[usize]| {
-            let n: u64 = live.iter().sum();
-            let in_cells: u64 = cells.iter().filter_map(|&cell| live.get(cell)).sum();
-            if n == 0 { 0.0 } else { in_cells as f64 / n as f64 }
-        };
-        let cells = &baseline.cells;
-        WindowVerdict {
-            window: window.to_owned(),
-            rows: live.iter().sum(),
-            effects,
-            missing: share(&[cells.missing()]),
-            new: share(cells.new_category().as_slice()),
-            out_of_range: share(
-                &[cells.out_of_range(), cells.infinite().into_iter().collect()].concat(),
-            ),
-            moved: moved(baseline, expected, live),
-        }
+        let (watched, baseline) = (&self.features[feature], &self.baseline.features[feature]);
+        compare::window(baseline, &watched.expected, live, window)
     }
 
     fn maybe_end_point(&mut self, now: u64) {
@@ -361,7 +338,7 @@ impl Watch {
                 at: now,
                 rows,
                 evidence: std::mem::take(&mut watched.peak),
-                psi: effects(baseline, &watched.expected, live).psi_debiased,
+                psi: compare::effects(baseline, &watched.expected, live).psi_debiased,
                 missing: missing as f64 / rows.max(1) as f64,
             });
         }
@@ -515,33 +492,4 @@ impl Watched {
         self.evidence = 0.0;
         self.best = None;
     }
-}
-
-fn effects(baseline: &FeatureBaseline, expected: &[u64], live: &[u64]) -> effect::Effects {
-    let centres = baseline.cells.centres();
-    let order = match (baseline.kind, baseline.summary) {
-        (Kind::Numeric, Some(summary)) => Order::Numeric {
-            n_ordered: baseline.cells.n_ordered(),
-            centres: &centres,
-            deviation: summary.deviation,
-        },
-        _ => Order::None,
-    };
-    let factor = baseline.variance_factor.unwrap_or(1.0);
-    effect::effects_of_dependent(expected, live, order, factor)
-}
-
-/// The cells whose share changed most, by their part in the PSI.
-fn moved(baseline: &FeatureBaseline, expected: &[u64], live: &[u64]) -> Vec<MovedCell> {
-    let pairs = effect::smoothed(expected).into_iter().zip(effect::smoothed(live));
-    let parts = pairs.map(|(q, p)| (q, p, (p - q) * (p / q).ln()));
-    let mut cells: Vec<_> = parts.enumerate().collect();
-    cells.sort_by(|(_, a), (_, b)| b.2.total_cmp(&a.2));
-    let cells = cells.into_iter().take(MOVED);
-    let cells = cells.map(|(cell, (expected, actual, _))| MovedCell {
-        cell: baseline.cells.label(cell),
-        expected,
-        actual,
-    });
-    cells.collect()
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::answers::Answers;
 use super::baseline::{Baseline, OTHER_SEGMENTS};
 use super::labels::{FeedbackCounts, FeedbackRecord};
-use super::performance::{self, Performance};
-use super::predictions::{PredictionReader, PredictionRows};
+use super::performance::{self, Performance, ScoreBaseline};
 use super::reader::{CellReader, RowCells, count};
 use super::recorder::Request;
 use super::rows::Rows;
@@ -23,8 +23,7 @@ const MOST_SEGMENTS: usize = 16;
 /// Predictions and what becomes of them.
 #[derive(Debug)]
 struct Judged {
-    reader: PredictionReader,
-    rows: PredictionRows,
+    answers: Answers,
     performance: Performance,
 }
 
@@ -75,7 +74,7 @@ impl Watching {
         settings: &Monitor,
         baseline: Arc<Baseline>,
         reader: Arc<CellReader>,
-        predictions: Option<PredictionReader>,
+        answers: Option<(Answers, ScoreBaseline)>,
         now: u64,
     ) -> Result<Self, String> {
         let by = match &settings.segment {
@@ -94,11 +93,11 @@ impl Watching {
             tolerance: settings.tolerance,
         };
         let watch = Watch::new(subject.clone(), Arc::clone(&baseline), terms, now);
-        let judged = predictions.map(|reader| {
-            let score = baseline.score.clone().unwrap_or_else(|| reader.unlabelled());
+        let judged = answers.map(|(answers, unlabelled)| {
+            let score = baseline.score.clone().unwrap_or(unlabelled);
             let settings = performance::Settings::of(settings);
             let performance = Performance::new(Arc::new(score), &settings, now);
-            Judged { reader, rows: PredictionRows::default(), performance }
+            Judged { answers, performance }
         });
         Ok(Self {
             reader,
@@ -125,9 +124,10 @@ impl Watching {
 
     /// Takes what was predicted, for labels that come later.
     pub(super) fn predicted(&mut self, id: &Bytes, at: u64, outputs: &[Tensor]) {
-        if let Some(Judged { reader, rows, performance }) = &mut self.judged {
-            reader.read(outputs, rows);
-            performance.observe(Some(id), &rows.as_predictions(), at);
+        if let Some(Judged { answers, performance }) = &mut self.judged {
+            answers.clear();
+            answers.push(outputs, outputs.first().map_or(0, Tensor::rows));
+            performance.observe(Some(id), &answers.predictions(), at);
         }
     }
 

@@ -300,7 +300,8 @@ impl ScoreBaseline {
                 (loss.kind == LossKind::AbsoluteError) == (self.task == Task::Regression);
             let is_sane = is_sane
                 && loss.variance_factor.is_none_or(|factor| factor.is_finite() && factor >= 1.0);
-            if !is_sane || !is_fitting || !(loss.scale.is_finite() && loss.scale > 0.0) {
+            let is_scale = loss.scale.is_finite() && loss.scale > 0.0;
+            if !(is_sane && is_fitting && is_scale) {
                 return fail("the loss is none of the task's, or not from 0 to 1".to_owned());
             }
         }

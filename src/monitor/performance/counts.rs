@@ -122,23 +122,25 @@ pub fn estimate(baseline: &ScoreBaseline, counts: &ScoreCounts) -> Estimated {
         return Estimated::default();
     };
     let rows = counts.rows as f64;
-    let mut classes = Vec::new();
+    let (mut confusions, mut areas) = (Vec::new(), Vec::new());
     for class in &counts.classes {
         let positives: Vec<f64> = class.mass.iter().map(|&mass| mass as f64 / UNIT).collect();
         let negatives: Vec<f64> =
             class.cells.iter().zip(&positives).map(|(&n, p)| (n as f64 - p).max(0.0)).collect();
         let actual: f64 = positives.iter().sum();
         let (chosen, both) = (class.chosen as f64, class.chosen_mass as f64 / UNIT);
-        classes.push((Confusion::of(chosen, actual, both, rows), roc_auc(&negatives, &positives)));
+        confusions.push(Confusion::of(chosen, actual, both, rows));
+        areas.push(roc_auc(&negatives, &positives));
     }
-    let mean = |of: &dyn Fn(&(Confusion, Option<f64>)) -> Option<f64>| -> Option<f64> {
-        let values: Option<Vec<f64>> = classes.iter().map(of).collect();
+    let over_all = |values: Option<Vec<f64>>| {
         values.filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>() / v.len() as f64)
     };
+    let mean = |of: fn(&Confusion) -> Option<f64>| over_all(confusions.iter().map(of).collect());
     let accuracy = match baseline.task {
-        Task::Multiclass => Some(classes.iter().map(|c| c.0.true_positives).sum::<f64>() / rows),
-        _ => mean(&|class| class.0.accuracy()),
+        Task::Multiclass => Some(confusions.iter().map(|c| c.true_positives).sum::<f64>() / rows),
+        _ => mean(Confusion::accuracy),
     };
+    let area = over_all(areas.into_iter().collect());
     let errors = Errors::of(baseline, reference);
     let band = |value: Option<f64>, error: Option<f64>| {
         let half = ERRORS * error? / rows.sqrt();
@@ -147,10 +149,10 @@ pub fn estimate(baseline: &ScoreBaseline, counts: &ScoreCounts) -> Estimated {
     };
     Estimated {
         accuracy: band(accuracy, errors.accuracy),
-        precision: band(mean(&|class| class.0.precision()), errors.precision),
-        recall: band(mean(&|class| class.0.recall()), errors.recall),
-        f1: band(mean(&|class| class.0.f1()), errors.f1),
-        roc_auc: band(mean(&|class| class.1), errors.roc_auc),
+        precision: band(mean(Confusion::precision), errors.precision),
+        recall: band(mean(Confusion::recall), errors.recall),
+        f1: band(mean(Confusion::f1), errors.f1),
+        roc_auc: band(area, errors.roc_auc),
     }
 }
 

@@ -23,6 +23,8 @@ mod words;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod tests;
 
 pub use baseline::{LossBaseline, LossKind, ScoreBaseline, ScoreCells, ScoreError, Task};
 pub use counts::{ClassCounts, ScoreCounts, estimate};

@@ -149,7 +149,6 @@ pub struct ErrorTally {
 mod as_text {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(number: &i128, out: S) -> Result<S::Ok, S::Error> {
         out.collect_str(number)
     }

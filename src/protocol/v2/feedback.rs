@@ -8,7 +8,7 @@
 //! turned out to be true: a number, `true` or `false`, or a class's name.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Code, Fault};
 
@@ -37,6 +37,7 @@ pub struct FeedbackRecord {
 
 /// What became of the records of one call: they add up to its records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FeedbackCounts {
     /// Found their prediction.
     pub joined: u64,
@@ -85,12 +86,6 @@ impl Fault for FeedbackError {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body {
-    records: Vec<Value>,
-}
-
 /// The body that carries `records`.
 #[must_use]
 pub fn encode_feedback(records: &[FeedbackRecord]) -> Vec<u8> {
@@ -107,12 +102,23 @@ pub fn encode_feedback(records: &[FeedbackRecord]) -> Vec<u8> {
 /// # Errors
 /// What is wrong, and in which record.
 pub fn decode_feedback(body: &[u8], most: usize) -> Result<Vec<FeedbackRecord>, FeedbackError> {
-    let body: Body =
+    let mut fields: Map<String, Value> =
         serde_json::from_slice(body).map_err(|error| FeedbackError::Json(error.to_string()))?;
-    if body.records.len() > most {
-        return Err(FeedbackError::TooMany { got: body.records.len(), most });
+    let records = match fields.remove("records") {
+        Some(Value::Array(records)) => records,
+        Some(other) => {
+            let reason = format!("'records': expected a list, got {}", shown(&other));
+            return Err(FeedbackError::Json(reason));
+        }
+        None => return Err(FeedbackError::Json("'records' is missing".to_owned())),
+    };
+    if let Some(key) = fields.keys().next() {
+        return Err(FeedbackError::Json(format!("'{key}' is no field: records is")));
     }
-    let records = body.records.into_iter().enumerate();
+    if records.len() > most {
+        return Err(FeedbackError::TooMany { got: records.len(), most });
+    }
+    let records = records.into_iter().enumerate();
     records
         .map(|(index, value)| {
             record(value).map_err(|reason| FeedbackError::Record { index, reason })
@@ -192,7 +198,9 @@ mod tests {
         for (body, expected) in [
             ("{", "not feedback: EOF"),
             ("[]", "not feedback: invalid type"),
-            (r#"{"rows": []}"#, "unknown field `rows`"),
+            (r#"{"rows": []}"#, "'records' is missing"),
+            (r#"{"records": {}}"#, "'records': expected a list, got {}"),
+            (r#"{"records": [], "model": 1}"#, "'model' is no field"),
             (
                 r#"{"records": [{"id": "a", "label": 1}, 7]}"#,
                 "record 1: expected an object with 'id' and 'label', got 7",
