@@ -169,6 +169,9 @@ pub struct Cost {
     pub ticks: usize,
     #[arg(long, default_value_t = 50)]
     pub rows_per_tick: usize,
+    /// Rows of the baseline.
+    #[arg(long, default_value_t = 20_000)]
+    pub rows: u64,
 }
 
 fn law(name: &str) -> Result<Law, String> {
