@@ -2,8 +2,6 @@
 //!
 //! Prints one JSON document a call. Everything is seeded: the same call prints the same figures.
 
-#![expect(clippy::print_stdout, reason = "a command's output")]
-
 mod competitors;
 mod experiments;
 mod streams;
