@@ -5,8 +5,15 @@ use super::ring::Ring;
 use super::tolerance::{Nearest, Tolerance};
 use super::{Tick, Window};
 
-/// Logarithm of a part of a sum that is left out.
+/// Terms of a sum this much (as a logarithm) below the largest are left out.
 const NEGLIGIBLE: f64 = -25.0;
+
+/// Terms below exp of this are left out, too: a hundred bets lack at most 0.02 of evidence, where an alarm takes thousands.
+const NOTHING: f64 = -9.0;
+
+/// A window whose evidence cannot be above exp of this is not looked at closer: most windows of
+/// unchanged traffic are such.
+const LEAST_GAIN: f64 = 1.0;
 
 /// Space for one judgement, kept between ticks.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +78,8 @@ impl Scratch {
         }
     }
 
-    /// ln of the evidence of the window's counts; 0 where they are within the tolerance, which is
-    /// never too little to alarm: no bet wins there.
+    /// ln of the evidence of the window's counts; that of 0 where they are within the tolerance or
+    /// nearly so, where no bet wins.
     fn window(&mut self, reference: &Reference) -> f64 {
         let Some((total, ln_likelihood)) = self.ln_likelihood(&reference.tolerance) else {
             return f64::NEG_INFINITY;
@@ -107,10 +114,20 @@ impl Scratch {
     }
 
     /// The window's values, and ln of the largest likelihood that a law of the tolerance gives them; nothing
-    /// where the window's own shares are such a law.
+    /// where no bet can win more than [`LEAST_GAIN`] on them.
     fn ln_likelihood(&mut self, tolerance: &Tolerance) -> Option<(f64, f64)> {
         let total: f64 = self.counts.iter().sum();
         if tolerance.nearest(&self.counts, total, &mut self.nearest) == Nearest::Own {
+            return None;
+        }
+        // No bet wins more than the law of the window's own shares would: Σ c ln(1 + y), y = c / (n p) - 1, which is at
+        // most Σ c (y - y²/2 + y³/3).
+        let mut most = 0.0;
+        for (&count, &nearest) in self.counts.iter().zip(&self.nearest) {
+            let y = count / (total * nearest.max(f64::MIN_POSITIVE)) - 1.0;
+            most += count * y * (1.0 - y * (0.5 - y / 3.0));
+        }
+        if most <= LEAST_GAIN {
             return None;
         }
         let counted = self.counts.iter().zip(&self.nearest).filter(|(count, _)| **count > 0.0);
@@ -134,13 +151,13 @@ impl Scratch {
     }
 }
 
-/// ln Σ exp(x); -∞ of none.
+/// ln Σ exp(x), from below; -∞ of none.
 fn ln_sum(logs: &[f64]) -> f64 {
     let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if !most.is_finite() {
         return most;
     }
-    // What is left out is less than 1e-8 of the sum, and the sum is below what it would be.
-    let terms = logs.iter().map(|log| log - most).filter(|log| *log > NEGLIGIBLE);
-    most + terms.map(f64::exp).sum::<f64>().ln()
+    let least = (most + NEGLIGIBLE).max(NOTHING).min(most);
+    let terms = logs.iter().filter(|log| **log >= least).map(|log| (log - most).exp());
+    most + terms.sum::<f64>().ln()
 }

@@ -68,8 +68,8 @@ impl Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tick {
     /// ln of the Shiryaev–Roberts sum; drift where it reaches the logarithm of the promised
-    /// number of ticks between false alarms. Never above the exact value, and below it by at most the number of
-    /// windows (80) in the sum itself: windows within the tolerance, whose evidence is at most 1, count as 0.
+    /// number of ticks between false alarms. Never above the exact value: windows whose evidence is at most e in any case count
+    /// as 0, so that the sum itself is below the exact one by at most e times the number of windows (80).
     /// At least 0.
     pub log_sum: f64,
     /// The window with the most evidence: its start estimates when the change began.
