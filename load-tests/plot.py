@@ -42,7 +42,27 @@ def open_loop(result: dict, axes) -> None:
         each.legend()
 
 
-DRAW = {"steady": steady, "open_loop": open_loop}
+def car_loan(result: dict, axes) -> None:
+    """Evidence over the rows: features that raised an alarm on the left, the others on the right."""
+    alarms = result["first_alarms"]
+    for name, points in sorted(result["histories"].items()):
+        rows, at = [], 0
+        for point in points:
+            at += point["rows"]
+            rows.append(at)
+        evidence = [max(point["evidence"], -5) for point in points]
+        each = axes[0] if name in alarms else axes[1]
+        [line] = each.plot(rows, evidence, label=name, linewidth=1)
+        if name in alarms:
+            each.plot(alarms[name], result["threshold"], marker="v", color=line.get_color())
+    for each, title in zip(axes, ["alarm", "no alarm"]):
+        each.axhline(result["threshold"], color="gray", linestyle=":")
+        each.axvline(result["change"], color="gray", linestyle=":")
+        each.set(title=title, xlabel="row", ylabel="evidence, nats", yscale="symlog")
+        each.legend(fontsize=6, ncols=2)
+
+
+DRAW = {"steady": steady, "open_loop": open_loop, "car_loan": car_loan}
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, watch};
 
 pub use source::{ReadError, Source};
 
+use crate::alert;
 use crate::config::Config;
+use crate::observe::{self, Told};
 use crate::registry::Registry;
 use crate::repository;
 use crate::scheduler::Pool;
@@ -76,7 +78,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         Ends::caught().map_err(start_error)?
     };
     let config = Arc::new(source.read()?);
-    let logging = install_log(&config)?;
+    // Held to the end, so that the last line is written too.
+    let logging = Arc::new(install_log(&config)?);
     install_panic_hook();
     let telemetry = Arc::new(Telemetry::default());
     telemetry.gauge(names::BUILD_INFO, &BUILD).set(1.0);
@@ -89,6 +92,21 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         Pool::start(n_threads.compute, busy, threads::yield_to_io).map_err(start_error)?;
     let (registry, registry_threads) =
         Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
+    let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
+    let told = alerts.clone();
+    let (monitors, monitor_thread) = observe::start(
+        registry.clone(),
+        &telemetry,
+        &config.observe,
+        threads::yield_to_io,
+        move |what| match what {
+            Told::Changed(event) => told.offer(event),
+            Told::Over { model, version, segment, feature } => {
+                told.resolve(&model, version, segment.as_deref(), feature.as_deref());
+            }
+        },
+    )
+    .map_err(start_error)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -96,6 +114,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
+        monitors,
         drain: drains,
     };
     let data = {
@@ -115,7 +134,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    let admin_part = AdminPart { source, parts, registry: registry.clone(), telemetry, logging };
+    let admin_part = AdminPart {
+        source,
+        parts,
+        registry: registry.clone(),
+        telemetry,
+        logging: Arc::clone(&logging),
+        alerts,
+    };
     let limits = config.shutdown;
     admin_runtime.block_on(admin_part.run(admin, ends, async {
         health.drain();
@@ -133,11 +159,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         }
     }))?;
     drop(registry);
+    let monitor_thread = monitor_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    threads::join(registry_threads.0.into_iter().chain(compute), JOIN_AT_MOST);
+    let threads = registry_threads.0.into_iter().chain(compute).chain([monitor_thread]);
+    threads::join(threads, JOIN_AT_MOST);
     tracing::info!("ended");
+    drop(logging);
     Ok(())
 }
 
@@ -168,7 +197,8 @@ struct AdminPart {
     parts: server::Parts,
     registry: Registry,
     telemetry: Arc<Telemetry>,
-    logging: Logging,
+    logging: Arc<Logging>,
+    alerts: alert::Sender,
 }
 
 impl AdminPart {
@@ -180,7 +210,7 @@ impl AdminPart {
         mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
-        let Self { source, parts, registry, telemetry, logging } = self;
+        let Self { source, parts, registry, telemetry, logging, alerts } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
         let now = unix_seconds();
         let last_reload = LastReload {
@@ -193,8 +223,14 @@ impl AdminPart {
         let (requests, received) = mpsc::channel(CONFIG_REQUESTS);
         let (accepting, _plane) =
             server::admin_plane(&parts, listener, requests, Arc::clone(&last_reload), now);
-        let reloader =
-            Reloader::new(source, registry.clone(), Arc::clone(&telemetry), logging, last_reload);
+        let reloader = Reloader::new(
+            source,
+            registry.clone(),
+            Arc::clone(&telemetry),
+            logging,
+            alerts,
+            last_reload,
+        );
         let looks = registry.clone();
         let _watch = watch_repository(&registry, move || looks.look());
         let background = async {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Source, unix_seconds};
+use crate::alert;
 use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
 use crate::registry::Registry;
@@ -28,7 +29,8 @@ pub(super) struct Reloader {
     source: Source,
     registry: Registry,
     telemetry: Arc<Telemetry>,
-    logging: Logging,
+    logging: Arc<Logging>,
+    alerts: alert::Sender,
     last: Arc<Mutex<LastReload>>,
 }
 
@@ -37,10 +39,11 @@ impl Reloader {
         source: Source,
         registry: Registry,
         telemetry: Arc<Telemetry>,
-        logging: Logging,
+        logging: Arc<Logging>,
+        alerts: alert::Sender,
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
-        let this = Self { source, registry, telemetry, logging, last };
+        let this = Self { source, registry, telemetry, logging, alerts, last };
         this.publish(true);
         this
     }
@@ -51,13 +54,19 @@ impl Reloader {
         let _watch = self.watch(changed);
         let mut hangups = signal(SignalKind::hangup()).ok();
         let mut ticks = tokio::time::interval(PUBLISH);
+        let mut seen = self.source.stamp();
         loop {
             tokio::select! {
                 Some(request) = requests.recv() => self.answer(request).await,
                 Some(()) = changes.recv() => {
                     tokio::time::sleep(DEBOUNCE).await;
                     while changes.try_recv().is_ok() {}
-                    if self.registry.live().config.reload.watch {
+                    // Another file of the folder: a log that is written there would otherwise
+                    // have each of its own lines followed by another.
+                    let stamp = self.source.stamp();
+                    let is_new = stamp != seen;
+                    seen = stamp;
+                    if is_new && self.registry.live().config.reload.watch {
                         self.report(self.reload("file").await);
                     }
                 }
@@ -121,6 +130,7 @@ impl Reloader {
         if let Err(error) = self.logging.set_level(&config.log.level) {
             tracing::warn!(error, "the log keeps its level");
         }
+        self.alerts.configure(&config.alerts);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes).collect();

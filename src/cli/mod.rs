@@ -4,13 +4,17 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what commands do")]
 
+mod alert;
+mod baseline;
 mod check;
 mod client;
 mod completions;
+mod drift;
 mod feedback;
 mod inspect;
 mod plan;
 mod predict;
+mod predictions;
 mod rows;
 mod serve;
 mod table;
@@ -52,6 +56,9 @@ enum Command {
     Plan(plan::Plan),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Baseline(baseline::BaselineCommand),
+    Drift(drift::Drift),
+    Alert(alert::Alert),
     Feedback(feedback::Feedback),
     Completions(completions::Completions),
 }
@@ -114,6 +121,9 @@ pub fn run() -> ExitCode {
         Command::Plan(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Baseline(command) => command.run(),
+        Command::Drift(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Feedback(command) => command.run(),
         Command::Completions(command) => command.run(),
     };

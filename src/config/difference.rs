@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 7] = [
+const NEEDS_RESTART: [&str; 9] = [
     "server.http",
     "server.admin",
     "server.shards",
@@ -14,6 +14,8 @@ const NEEDS_RESTART: [&str; 7] = [
     "server.compute_threads",
     "log.format",
     "repository.watch",
+    "observe.queue",
+    "observe.queue_size",
 ];
 
 /// One key that differs.

@@ -5,6 +5,7 @@
 //! it. Settings of a model come from three places, the first that has a key wins:
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
+mod alerts;
 mod difference;
 mod environment;
 mod model;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -35,6 +37,9 @@ use raw::{RawConfig, RawModel, RawThreads};
 
 /// The largest number of threads that can be asked for.
 const MOST_THREADS: u16 = 512;
+
+/// Observations that may wait: their places are taken when the server starts.
+const MOST_OBSERVATIONS: usize = 1 << 20;
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -51,6 +56,10 @@ pub struct Config {
     pub log: Log,
     /// How changes of the file are taken.
     pub reload: Reload,
+    /// What may wait to be observed.
+    pub observe: Observe,
+    /// Who is told of drift.
+    pub alerts: Alerts,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
@@ -149,6 +158,15 @@ pub struct Reload {
     pub watch: bool,
 }
 
+/// `[observe]`
+#[derive(Debug, Clone, Copy)]
+pub struct Observe {
+    /// Observations that wait, at most.
+    pub queue: usize,
+    /// Bytes of the tensors that they keep alive, at most.
+    pub queue_size: usize,
+}
+
 impl Config {
     /// Reads `text` under the overrides of `environment`. Paths are relative to `folder`, the
     /// file's.
@@ -232,7 +250,18 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let keys = difference::flatten(&document);
     let digest = Sha256::digest(keys.iter().map(|(k, v)| format!("{k}={v}\n")).collect::<String>());
     let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let RawConfig { server, limits, shutdown, repository, log, reload, defaults, models } = raw;
+    let RawConfig {
+        server,
+        limits,
+        shutdown,
+        repository,
+        log,
+        reload,
+        observe,
+        alerts,
+        defaults,
+        models,
+    } = raw;
     let server = Server {
         http: address("server.http", &server.http, report),
         admin: address("server.admin", &server.admin, report),
@@ -256,10 +285,16 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     report.at_least("limits.body", limits.body, ByteSize(1));
     report.at_least("limits.connections", limits.connections, 1);
     report.at_least("limits.in_flight", limits.in_flight, 1);
+    report.at_least("observe.queue_size", observe.queue_size, ByteSize(1));
+    if !(1..=MOST_OBSERVATIONS).contains(&observe.queue) {
+        let message = format!("expected 1 to {MOST_OBSERVATIONS}, got {}", observe.queue);
+        report.add("observe.queue", message);
+    }
     report.at_least("repository.model_size", repository.model_size, ByteSize(1));
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
     }
+    let alerts = alerts::validate(alerts, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -294,6 +329,11 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         },
         log: Log { level: log.level, format: log.format, access: log.access },
         reload: Reload { watch: reload.watch },
+        observe: Observe {
+            queue: observe.queue,
+            queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
+        },
+        alerts,
         models: validated,
         digest: format!("sha256:{digest}"),
         keys,

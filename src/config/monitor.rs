@@ -144,6 +144,23 @@ pub enum When {
     OutOfRange,
 }
 
+impl When {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] =
+        [Self::Outlier, Self::NewCategory, Self::LowMargin, Self::OutOfRange];
+
+    /// The name in the configuration, in headers and as a metric label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outlier => "outlier",
+            Self::NewCategory => "new_category",
+            Self::LowMargin => "low_margin",
+            Self::OutOfRange => "out_of_range",
+        }
+    }
+}
+
 /// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::alerts::RawAlerts;
 use super::monitor::RawMonitor;
 use super::units::{ByteSize, HumanDuration};
 
@@ -22,6 +23,8 @@ pub(super) struct RawConfig {
     pub(super) repository: RawRepository,
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
+    pub(super) observe: RawObserve,
+    pub(super) alerts: RawAlerts,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -172,6 +175,19 @@ pub(super) struct RawReload {
 impl Default for RawReload {
     fn default() -> Self {
         Self { watch: true }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawObserve {
+    pub(super) queue: usize,
+    pub(super) queue_size: ByteSize,
+}
+
+impl Default for RawObserve {
+    fn default() -> Self {
+        Self { queue: 16_384, queue_size: ByteSize(64 << 20) }
     }
 }
 

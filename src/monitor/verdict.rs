@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::baseline::Origin;
 use super::feature::{Kind, Side};
 
 /// What is known of a watched stream or of one of its features.
@@ -59,8 +60,8 @@ pub struct Subject {
 /// Where a verdict's reference comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaselineInfo {
-    /// `file` or `live`.
-    pub origin: String,
+    /// A file, or live traffic.
+    pub origin: Origin,
     /// Rows that it was made of.
     pub rows: u64,
     /// Rows wanted before it is complete, while it is being learned.
@@ -179,6 +180,8 @@ pub struct Event {
     pub from: State,
     /// The state after.
     pub to: State,
+    /// Rows of the stream that were counted by then.
+    pub rows: u64,
     /// When the change is estimated to have begun.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub onset: Option<u64>,

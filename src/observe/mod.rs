@@ -1,1 +1,19 @@
-//! The one observation of an answer, fanned out to monitor, shadow and capture through bounded queues.
+//! The one observation of an answer. It is offered after the answer is ready, and never before:
+//! offering does not block, does not fail the request, and every refusal is counted
+//! (offered = observed + dropped). Today the monitor takes it; shadows and capture will as well.
+//!
+//! One thread ([`thread`]) takes what waits, hands it to the recorder of the version that answered,
+//! and makes the ticks. It looks by itself every 25 ms, so that offering wakes nobody and costs no
+//! system call.
+//!
+//! Invariants:
+//! - memory is bounded: by observations and by the bytes of tensors that they keep alive;
+//! - a recorder that panics is watched no more, which is counted and said; predictions go on.
+
+mod monitors;
+mod queue;
+mod thread;
+
+pub use monitors::{CommandError, Monitors, Told};
+pub use queue::Observation;
+pub use thread::{Thread, start};

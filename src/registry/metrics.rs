@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::version::Timings;
+use crate::config::When;
 use crate::error::Code;
 use crate::scheduler;
 use crate::telemetry::{Counter, Histogram, Sharded, Telemetry, names};
@@ -35,6 +36,7 @@ pub struct SlotMetrics {
     duration: Arc<Histogram>,
     queue: Arc<Histogram>,
     compute: Arc<Histogram>,
+    rules: [Counter; When::ALL.len()],
 }
 
 impl SlotMetrics {
@@ -53,12 +55,21 @@ impl SlotMetrics {
             duration: telemetry.histogram(names::DURATION, &labels),
             queue: telemetry.histogram(names::QUEUE_DURATION, &labels),
             compute: telemetry.histogram(names::COMPUTE_DURATION, &labels),
+            rules: When::ALL.map(|when| {
+                let [model, slot] = labels;
+                telemetry.counter(names::RULES_HELD, &[model, slot, ("rule", when.name())])
+            }),
         }
     }
 
     /// Counts a prediction that ended in `code`.
     pub fn ended(&self, protocol: Protocol, code: Code) {
         self.predictions[protocol as usize][code.index()].increment(1);
+    }
+
+    /// Counts rows that a rule of the monitor held for.
+    pub fn rule_held(&self, when: When, rows: usize) {
+        self.rules[when as usize].increment(rows as u64);
     }
 
     /// Counts what an answered prediction took.

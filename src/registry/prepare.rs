@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::golden;
 use super::version::Loaded;
 use crate::engine::{LoadError, OnnxModel, Plan};
+use crate::monitor::baseline::Baseline;
 use crate::repository::{self, Fingerprint, ReadError};
 use crate::tensor::{NamedShapes, Signature, Specs, TensorSpec};
 
@@ -63,6 +64,12 @@ pub(super) fn load(
     let (digest, size) = (onnx.digest().to_owned(), onnx.size());
     demands.check(&digest, onnx.signature())?;
     let classes = onnx.classes().to_vec();
+    let metadata = onnx.metadata().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let baseline = files.baseline.map(|file| {
+        let baseline =
+            file.and_then(|file| Baseline::read(&file, &digest).map_err(|error| error.to_string()));
+        baseline.map(Arc::new).map_err(|error| format!("{}: {error}", repository::BASELINE_FILE))
+    });
     let plan = Plan::compile(Arc::new(onnx), &demands.shapes)?;
     let warm_up = plan.warm_up()?;
     let larger = plan.time_rows(LARGER, warm_up.free_size);
@@ -81,6 +88,8 @@ pub(super) fn load(
         fingerprint,
         size,
         classes,
+        metadata,
+        baseline,
         n_golden,
         warm_up,
         gains_by_batches,

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::engine::{Plan, WarmUp};
+use crate::monitor::Recorder;
+use crate::monitor::baseline::Baseline;
 use crate::repository::Fingerprint;
 use crate::scheduler::{Cost, Executor};
 use crate::telemetry::Sharded;
@@ -25,6 +27,10 @@ pub struct Loaded {
     pub size: usize,
     /// Class labels that the file gives, by output.
     pub classes: Vec<(String, Vec<String>)>,
+    /// The file's own metadata.
+    pub metadata: Vec<(String, String)>,
+    /// The baseline beside the file; why it cannot be used, where it cannot.
+    pub baseline: Option<Result<Arc<Baseline>, String>>,
     /// Golden cases passed.
     pub n_golden: usize,
     /// The first run.
@@ -68,6 +74,10 @@ pub struct Version {
     pub statistics: Arc<Statistics>,
     /// Names of classes by output, in the signature's order.
     pub labels: Vec<Option<Vec<String>>>,
+    /// Who watches it, where it is watched.
+    pub recorder: Option<Arc<Recorder>>,
+    /// Why it is not watched although it should be.
+    pub unwatched: Option<String>,
     /// The longest a prediction may take.
     pub deadline: Duration,
     /// Rows of a batch as configured; 0 where batching is off or the cost model decides.

@@ -1,6 +1,6 @@
 //! Where versions come from: a folder laid out as
-//! `<model>/<version>/model.onnx`, with an optional `<model>/model.toml` and an optional
-//! `<model>/<version>/golden.json`.
+//! `<model>/<version>/model.onnx`, with an optional `<model>/model.toml` and, beside the model file,
+//! an optional `golden.json` and an optional `baseline.json`.
 //!
 //! Looking is separate from loading. [`scan`] says what is there and what may be loaded;
 //! [`read`] reads one version, and refuses one that changed while it was read.
@@ -25,11 +25,13 @@ pub use watch::{Watch, watch};
 pub const MODEL_FILE: &str = "model.onnx";
 /// The golden requests in a version's folder.
 pub const GOLDEN_FILE: &str = "golden.json";
+/// The baseline in a version's folder.
+pub const BASELINE_FILE: &str = "baseline.json";
 /// The settings in a model's folder.
 pub const SETTINGS_FILE: &str = "model.toml";
 
-/// The largest `model.toml` and `golden.json` that are read.
-const LARGEST_TEXT: u64 = 16 << 20;
+/// The largest `model.toml`, `golden.json` and `baseline.json` that are read.
+const LARGEST_TEXT: u64 = 64 << 20;
 
 /// What a look at the repository found, by model name.
 pub type Scan = BTreeMap<String, FoundModel>;
@@ -61,10 +63,12 @@ pub enum FoundVersion {
 pub struct Fingerprint {
     model: Stamp,
     golden: Option<Stamp>,
+    baseline: Option<Stamp>,
 }
 
+/// What tells one content of a file from another without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+pub struct Stamp {
     size: u64,
     modified: SystemTime,
     inode: u64,
@@ -106,6 +110,9 @@ pub struct VersionFiles {
     pub model: Vec<u8>,
     /// The bytes of `golden.json`, where there is one.
     pub golden: Option<Vec<u8>>,
+    /// The bytes of `baseline.json`, where there is one; why not, where it cannot be read: a version
+    /// serves without.
+    pub baseline: Option<Result<Vec<u8>, String>>,
 }
 
 /// Looks at the repository. `is_model_name` says which folders are models; others are passed
@@ -147,15 +154,15 @@ fn scan_version(path: &Path, settle: Duration) -> FoundVersion {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return FoundVersion::Missing,
         Err(error) => return FoundVersion::Unreadable(error.to_string()),
     };
-    let model = stamp(&metadata);
-    let golden = fs::metadata(path.join(GOLDEN_FILE)).ok().map(|metadata| stamp(&metadata));
-    let youngest =
-        golden.as_ref().map_or(model.modified, |golden| golden.modified.max(model.modified));
+    let model = stamp_of(&metadata);
+    let [golden, baseline] = [GOLDEN_FILE, BASELINE_FILE].map(|file| stamp(&path.join(file)));
+    let beside = golden.iter().chain(&baseline).map(|stamp| stamp.modified);
+    let youngest = beside.fold(model.modified, SystemTime::max);
     // A time in the future says nothing about what is going on now.
     let age = SystemTime::now().duration_since(youngest).unwrap_or(settle);
     match settle.checked_sub(age) {
         Some(rest) if !rest.is_zero() => FoundVersion::Settling(rest),
-        _ => FoundVersion::Settled(Fingerprint { model, golden }),
+        _ => FoundVersion::Settled(Fingerprint { model, golden, baseline }),
     }
 }
 
@@ -174,33 +181,49 @@ fn read_settings(path: &Path) -> Option<Result<String, String>> {
 pub fn read(root: &Path, model: &str, version: u64, limit: u64) -> Result<VersionFiles, ReadError> {
     let path: PathBuf = [root, Path::new(model), Path::new(&version.to_string())].iter().collect();
     let model = read_file(&path, MODEL_FILE, limit)?;
-    let golden = match read_file(&path, GOLDEN_FILE, LARGEST_TEXT) {
-        Ok(golden) => Some(golden),
-        Err(ReadError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
+    let golden = read_optional(&path, GOLDEN_FILE).transpose()?;
+    let baseline = read_optional(&path, BASELINE_FILE);
+    let baseline = match baseline {
+        // Being written to: the whole is read again, as with the other files.
+        Some(Err(changed @ ReadError::Changed { .. })) => return Err(changed),
+        other => other.map(|read| read.map_err(|error| error.to_string())),
     };
-    Ok(VersionFiles { model, golden })
+    Ok(VersionFiles { model, golden, baseline })
+}
+
+/// A file that need not be there.
+fn read_optional(folder: &Path, file: &'static str) -> Option<Result<Vec<u8>, ReadError>> {
+    match read_file(folder, file, LARGEST_TEXT) {
+        Err(ReadError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
+        read => Some(read),
+    }
 }
 
 fn read_file(folder: &Path, file: &'static str, limit: u64) -> Result<Vec<u8>, ReadError> {
     let failed = |error| ReadError::Io { file, error };
     let path = folder.join(file);
     let mut opened = File::open(&path).map_err(failed)?;
-    let before = stamp(&opened.metadata().map_err(failed)?);
+    let before = stamp_of(&opened.metadata().map_err(failed)?);
     if before.size > limit {
         return Err(ReadError::TooLarge { file, size: before.size, limit });
     }
     let mut bytes = Vec::with_capacity(usize::try_from(before.size).unwrap_or(0));
     Read::take(&mut opened, limit).read_to_end(&mut bytes).map_err(failed)?;
     // The path, not the open file: a rename over it is a change as well.
-    let after = stamp(&fs::metadata(&path).map_err(failed)?);
+    let after = stamp_of(&fs::metadata(&path).map_err(failed)?);
     if after != before || bytes.len() as u64 != before.size {
         return Err(ReadError::Changed { file });
     }
     Ok(bytes)
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
+/// The stamp of a file; nothing where it cannot be looked at.
+#[must_use]
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().map(|metadata| stamp_of(&metadata))
+}
+
+fn stamp_of(metadata: &Metadata) -> Stamp {
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     Stamp { size: metadata.len(), modified, inode: inode(metadata) }
 }

@@ -37,6 +37,8 @@ pub(super) struct Call {
     pub(super) head: http::request::Parts,
     pub(super) body: Incoming,
     pub(super) received: Instant,
+    /// The client's, or a new one.
+    pub(super) id: HeaderValue,
 }
 
 /// What one plane counts.
@@ -138,7 +140,8 @@ where
         account.metrics.received.increment(1);
         account.metrics.in_flight.increment(1.0);
         account.metrics.request_bytes.increment(body.size_hint().exact().unwrap_or(0));
-        let inner = self.inner.call(Call { head, body, received });
+        let id = account.id.clone();
+        let inner = self.inner.call(Call { head, body, received, id });
         AccountedFuture { inner, account: Some(account) }
     }
 }

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::account::Call;
 use super::reply::Reply;
 use super::route::{Label, Methods};
-use super::{Health, body};
+use super::{Health, body, drift};
 use crate::engine::ENGINE;
 use crate::error::{Code, Fault};
+use crate::observe::Monitors;
 use crate::registry::Registry;
 use crate::telemetry::Telemetry;
 
@@ -20,7 +21,7 @@ const METRICS_TYPE: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 const LARGEST_BODY: u64 = 16 << 20;
-const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+pub(super) const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the admin plane asks of whoever owns the configuration.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ pub struct AdminPlane {
     pub(super) registry: Registry,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) health: Arc<Health>,
+    pub(super) monitors: Monitors,
     pub(super) config: mpsc::Sender<ConfigRequest>,
     pub(super) last_reload: Arc<std::sync::Mutex<LastReload>>,
     /// When the process started, in seconds since 1970.
@@ -119,6 +121,11 @@ struct VersionStatus<'a> {
     load_ms: f64,
     expected_us: f64,
     in_flight: usize,
+    /// Whether it is watched for drift.
+    watched: bool,
+    /// Why it is not, although it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unwatched_because: Option<&'a str>,
 }
 
 pub(super) fn label(path: &str) -> Label {
@@ -131,7 +138,15 @@ pub(super) fn label(path: &str) -> Label {
 }
 
 pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
-    let path = call.head.uri.path();
+    // Cheap to share, and what is asked borrows from it.
+    let uri = call.head.uri.clone();
+    let path = uri.path();
+    if let Some(ask) = drift::Ask::of(path) {
+        return match ask.methods().allow(&call.head.method) {
+            true => drift::handle(plane, call, &ask).await,
+            false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
+        };
+    }
     let methods = match path {
         "/" | "/metrics" | "/health/live" | "/health/ready" | "/api/v1/status" => Methods::Get,
         "/api/v1/config/reload" | "/api/v1/config/plan" => Methods::Post,
@@ -166,8 +181,19 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
             changed(ask(plane, ConfigRequest::Plan(text, sender), outcome).await)
         }
         _ => Reply::document(&serde_json::json!({
-            "get": ["/metrics", "/health/live", "/health/ready", "/api/v1/status"],
-            "post": ["/api/v1/config/reload", "/api/v1/config/plan"],
+            "get": [
+                "/metrics", "/health/live", "/health/ready", "/api/v1/status", "/api/v1/drift",
+                "/api/v1/drift/{model}", "/api/v1/drift/{model}/{version}",
+                "/api/v1/drift/{model}/{version}/history?feature=",
+                "/api/v1/drift/{model}/{version}/histogram?feature=&window=",
+                "/api/v1/events?after=",
+            ],
+            "post": [
+                "/api/v1/config/reload", "/api/v1/config/plan",
+                "/api/v1/drift/{model}/{version}/acknowledge",
+                "/api/v1/drift/{model}/{version}/freeze",
+                "/api/v1/drift/{model}/{version}/rebase",
+            ],
         })),
     }
 }
@@ -220,6 +246,8 @@ fn status(plane: &AdminPlane) -> Reply {
                         load_ms: version.loaded.took.as_secs_f64() * 1e3,
                         expected_us: version.executor.expected_cost().as_secs_f64() * 1e6,
                         in_flight: version.executor.in_flight(),
+                        watched: version.recorder.is_some(),
+                        unwatched_because: version.unwatched.as_deref(),
                     }
                 })
                 .collect(),

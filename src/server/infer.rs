@@ -4,8 +4,8 @@
 //! resolves, checks and, for a small model, runs on this very thread; what is too heavy for that
 //! comes back as a receiver, which is awaited. [`finish`] encodes.
 //!
-//! Here is also the place where the observation of an answer will be offered to monitor, shadow
-//! and capture: in `infer`, after the answer is ready and never before.
+//! Here is also the place where the observation of an answer is offered to those who watch: in
+//! [`super::beside`], after the answer is ready and never before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,10 +18,12 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::account::Call;
+use super::beside::{Flags, Observed, observe};
 use super::reply::{JSON, Reply};
 use super::route::Target;
 use super::{DataPlane, body};
 use crate::error::{Code, Fault};
+use crate::monitor::Judgement;
 use crate::protocol::v2::{
     self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
 };
@@ -61,6 +63,8 @@ enum InferError {
     Resolve(#[from] ResolveError),
     #[error("model '{model}' version {version}: {error}")]
     Protocol { model: Arc<str>, version: u64, error: ProtocolError },
+    #[error("model '{model}' version {version}: {reason}")]
+    Rule { model: Arc<str>, version: u64, reason: String },
     #[error("model '{model}' version {version}: {error}")]
     Execute { model: Arc<str>, version: u64, error: ExecuteError },
 }
@@ -69,7 +73,7 @@ impl Fault for InferError {
     fn code(&self) -> Code {
         match self {
             Self::Full { .. } => Code::Overloaded,
-            Self::Header { .. } => Code::InvalidArgument,
+            Self::Header { .. } | Self::Rule { .. } => Code::InvalidArgument,
             Self::Body(error) => error.code(),
             Self::Resolve(error) => error.code(),
             Self::Protocol { error, .. } => error.code(),
@@ -151,6 +155,8 @@ struct Started {
     /// Held until the answer is encoded.
     _permit: Permit,
     run: Run,
+    /// The inputs, where the version is watched.
+    inputs: Option<Vec<Tensor>>,
 }
 
 enum Run {
@@ -160,27 +166,21 @@ enum Run {
 
 /// Answers `POST /v2/models/M/infer`.
 pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
-    let Call { head, body, received, .. } = call;
-    match predict(plane, &head, body, received, target).await {
+    match predict(plane, call, target).await {
         Ok(reply) => reply,
         Err(error) => Reply::fault(&error),
     }
 }
 
-async fn predict(
-    plane: &DataPlane,
-    head: &http::request::Parts,
-    body: hyper::body::Incoming,
-    received: Instant,
-    target: &Target<'_>,
-) -> Result<Reply, InferError> {
+async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Reply, InferError> {
+    let Call { head, body, received, id } = call;
     let (limits, in_flight) = {
         let table = plane.registry.live();
         let limits = &table.config.limits;
         ((limits.body, limits.body_time), limits.in_flight)
     };
     let _place = plane.admission.admit(in_flight)?;
-    let body = body::read(head, body, limits.0, limits.1).await?;
+    let body = body::read(&head, body, limits.0, limits.1).await?;
     let head = &head.headers;
     let prediction = {
         // The one look at what serves: everything after it is this version's.
@@ -205,7 +205,18 @@ async fn predict(
         Ok(started) => finish(&version, started, received).await,
         Err(error) => Err(error),
     };
-    let (encoded, rows, timings) = match outcome {
+    let outcome = outcome.and_then(|finished| {
+        let Finished { answer, rows, timings, flags, observed } = finished;
+        for (when, rows) in &flags.held {
+            prediction.metrics.rule_held(*when, rows.len());
+        }
+        // The answer is ready: now, and never before, it is observed.
+        if let Some(observed) = observed {
+            observe(&plane.monitors, observed, head, &id);
+        }
+        answer.map(|encoded| (encoded, rows, timings, flags))
+    });
+    let (encoded, rows, timings, flags) = match outcome {
         Ok(answer) => answer,
         Err(error) => {
             prediction.failed(error.code());
@@ -213,6 +224,7 @@ async fn predict(
         }
     };
     let mut reply = respond(&version, encoded, head);
+    flags.tell(&mut reply);
     if head.contains_key(WANTS_TIMING) {
         reply.set(SERVER_TIMING, server_timing(&timings));
     }
@@ -242,16 +254,21 @@ fn start(
         return Err(execute(version, ExecuteError::Deadline(allowed)));
     }
     let executor = &version.executor;
-    let run = match executor.place(rows) {
-        Placement::Inline => executor.run_inline(&inputs, rows, admitted).map(Run::Done),
+    let is_watched = version.recorder.is_some();
+    let (run, inputs) = match executor.place(rows) {
+        Placement::Inline => {
+            let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
+            (run, is_watched.then_some(inputs))
+        }
         Placement::Pooled => {
+            let kept = is_watched.then(|| inputs.clone());
             let job = Job { inputs, rows, priority, admitted, deadline };
-            executor.submit(job).map(Run::Waiting)
+            (executor.submit(job).map(Run::Waiting), kept)
         }
     };
     let run = run.map_err(|error| execute(version, error))?;
     let decode = admitted.saturating_duration_since(begun);
-    Ok(Started { id, outputs, rows, decode, admitted, deadline, _permit: permit, run })
+    Ok(Started { id, outputs, rows, decode, admitted, deadline, _permit: permit, run, inputs })
 }
 
 /// A list that needs no memory of its own for as many outputs as most models have.
@@ -265,13 +282,23 @@ struct Encoded {
     json_length: Option<usize>,
 }
 
+/// A prediction that ran.
+struct Finished {
+    /// Refused where a rule of the monitor says so: it is observed all the same.
+    answer: Result<Encoded, InferError>,
+    rows: usize,
+    timings: Timings,
+    flags: Flags,
+    observed: Option<Observed>,
+}
+
 /// From execution to encoded answer.
 async fn finish(
     version: &Arc<Version>,
     started: Started,
     received: Instant,
-) -> Result<(Encoded, usize, Timings), InferError> {
-    let Started { id, outputs, rows, decode, admitted, deadline, _permit, run } = started;
+) -> Result<Finished, InferError> {
+    let Started { id, outputs, rows, decode, admitted, deadline, _permit, run, inputs } = started;
     let execution = match run {
         Run::Done(execution) => execution,
         Run::Waiting(outcome) => {
@@ -287,8 +314,22 @@ async fn finish(
         }
     };
     let begun = Instant::now();
-    let encoded = encode(version, id.as_deref(), &outputs, &execution.outputs)
-        .map_err(|error| protocol(version, error))?;
+    let judged = version.recorder.as_ref().zip(inputs.as_ref());
+    let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
+    let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
+    let flags = Flags { held: flags, outlier_scores };
+    let answer = match refusal {
+        Some(reason) => Err(InferError::Rule {
+            model: Arc::clone(&version.model),
+            version: version.number,
+            reason,
+        }),
+        None => {
+            let told = replace(&execution.outputs, replaced);
+            let told = told.as_deref().unwrap_or(&execution.outputs);
+            encode(version, id.as_deref(), &outputs, told).map_err(|error| protocol(version, error))
+        }
+    };
     debug_assert!(admitted <= begun);
     let timings = Timings {
         total: received.elapsed(),
@@ -297,7 +338,20 @@ async fn finish(
         compute: execution.computed,
         encode: begun.elapsed(),
     };
-    Ok((encoded, rows, timings))
+    let observed = version.recorder.as_ref().zip(inputs).map(|(recorder, inputs)| {
+        let recorder = Arc::clone(recorder);
+        Observed { recorder, id, inputs, outputs: execution.outputs }
+    });
+    Ok(Finished { answer, rows, timings, flags, observed })
+}
+
+/// The outputs with some of them replaced; nothing where none are, which is nearly always.
+fn replace(outputs: &[Tensor], replaced: Vec<(usize, Tensor)>) -> Option<Vec<Tensor>> {
+    let mut told = (!replaced.is_empty()).then(|| outputs.to_vec())?;
+    for (position, tensor) in replaced {
+        told[position] = tensor;
+    }
+    Some(told)
 }
 
 fn encode(

@@ -12,9 +12,12 @@
 
 mod account;
 mod admin;
+mod beside;
 mod body;
 mod connections;
 mod control;
+mod drift;
+mod feedback;
 mod infer;
 mod metadata;
 mod panics;
@@ -36,6 +39,7 @@ use tower::{Service, ServiceBuilder};
 pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 
 use crate::error::Code;
+use crate::observe::Monitors;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
@@ -93,6 +97,7 @@ pub struct DataPlane {
     registry: Registry,
     health: Arc<Health>,
     admission: Admission,
+    monitors: Monitors,
 }
 
 /// What both planes are built from.
@@ -104,6 +109,8 @@ pub struct Parts {
     pub telemetry: Arc<Telemetry>,
     /// Whether it is ready.
     pub health: Arc<Health>,
+    /// Who watches what it answers.
+    pub monitors: Monitors,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -132,9 +139,9 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission });
+    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
     let service = stack(
         &telemetry,
         "data",
@@ -158,11 +165,12 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
+        monitors,
         config,
         last_reload,
         started_at,
@@ -217,6 +225,7 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),
         Route::Ready => metadata::ready(plane),

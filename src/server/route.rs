@@ -17,6 +17,7 @@ pub(super) enum Route<'a> {
     ModelConfig(Target<'a>),
     ModelStatistics(Target<'a>),
     Infer(Target<'a>),
+    Feedback(Target<'a>),
     RepositoryIndex,
     RepositoryLoad(Cow<'a, str>),
     RepositoryUnload(Cow<'a, str>),
@@ -95,6 +96,7 @@ impl<'a> Route<'a> {
         match action {
             None => Self::Model(target),
             Some("infer") => Self::Infer(target),
+            Some("feedback") => Self::Feedback(target),
             Some("ready") => Self::ModelReady(target),
             Some("config") => Self::ModelConfig(target),
             Some("stats") => Self::ModelStatistics(target),
@@ -128,6 +130,7 @@ impl<'a> Route<'a> {
     pub(super) fn methods(&self) -> Methods {
         match self {
             Self::Infer(_)
+            | Self::Feedback(_)
             | Self::RepositoryIndex
             | Self::RepositoryLoad(_)
             | Self::RepositoryUnload(_) => Methods::Post,
@@ -145,6 +148,7 @@ impl<'a> Route<'a> {
             }
             Self::AllStatistics | Self::ModelStatistics(_) => Label::Statistics,
             Self::Infer(_) => Label::Infer,
+            Self::Feedback(_) => Label::Feedback,
             Self::RepositoryIndex | Self::RepositoryLoad(_) | Self::RepositoryUnload(_) => {
                 Label::Repository
             }
@@ -157,6 +161,7 @@ impl<'a> Route<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Label {
     Infer,
+    Feedback,
     Metadata,
     ServerMetadata,
     Health,
@@ -168,8 +173,9 @@ pub(super) enum Label {
 }
 
 impl Label {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Infer,
+        Self::Feedback,
         Self::Metadata,
         Self::ServerMetadata,
         Self::Health,
@@ -183,6 +189,7 @@ impl Label {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Infer => "infer",
+            Self::Feedback => "feedback",
             Self::Metadata => "metadata",
             Self::ServerMetadata => "server_metadata",
             Self::Health => "health",
@@ -225,6 +232,7 @@ mod tests {
             ("/v2/models/m/versions/stable", Route::Model(target("m", Some("stable")))),
             ("/v2/models/m/versions/2/infer", Route::Infer(target("m", Some("2")))),
             ("/v2/models/m/versions/2/ready", Route::ModelReady(target("m", Some("2")))),
+            ("/v2/models/m/feedback", Route::Feedback(target("m", None))),
             ("/v2/models/m/config", Route::ModelConfig(target("m", None))),
             ("/v2/models/m/stats", Route::ModelStatistics(target("m", None))),
             ("/v2/repository/index", Route::RepositoryIndex),

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use histogram::Histogram;
 pub use metrics::{Counter, Gauge};
-pub use sharded::Sharded;
+pub use sharded::{Sharded, n_shards, shard};
 
 use histogram::Family;
 use metrics::{Key, Label, Level, Metadata, Recorder};
@@ -117,6 +117,48 @@ pub fn render_info<'a>(
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
     for labels in series {
         let _ = writeln!(out, "{name}{{{}}} 1", render_labels(&labels));
+    }
+    out.push('\n');
+}
+
+/// The labels of one series.
+pub type Series<'a> = Vec<(&'a str, &'a str)>;
+
+/// What a family's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeriesKind {
+    /// They only grow.
+    Counter,
+    /// They go up and down.
+    Gauge,
+}
+
+/// Appends one family whose series are made at each scrape; nothing where there is none.
+pub fn render_family<'a>(
+    out: &mut String,
+    metric: Metric,
+    kind: SeriesKind,
+    series: impl IntoIterator<Item = (Series<'a>, f64)>,
+) {
+    let Metric { name, help } = metric;
+    let mut series = series.into_iter().peekable();
+    if series.peek().is_none() {
+        return;
+    }
+    let kind = match kind {
+        SeriesKind::Counter => "counter",
+        SeriesKind::Gauge => "gauge",
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for (labels, value) in series {
+        let labels = render_labels(&labels);
+        let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
+        let _ = match value {
+            f64::INFINITY => writeln!(out, "{name}{open}{labels}{close} +Inf"),
+            f64::NEG_INFINITY => writeln!(out, "{name}{open}{labels}{close} -Inf"),
+            value => writeln!(out, "{name}{open}{labels}{close} {value}"),
+        };
     }
     out.push('\n');
 }

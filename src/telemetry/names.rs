@@ -147,6 +147,14 @@ pub const RELOAD_OK: Metric =
 /// Access lines that the log's queue had no room for.
 pub const LOG_DROPPED: Metric =
     metric("tidegate_log_lines_dropped_total", "Log lines that the log's queue had no room for.");
+/// Rows that a rule of the monitor held for, by `model`, `slot`, `rule`.
+pub const RULES_HELD: Metric = metric(
+    "tidegate_monitor_rules_held_total",
+    "Rows for which a rule of the model's monitor held: outlier, new_category, low_margin, out_of_range.",
+);
+/// Answers that wait to be observed.
+pub const OBSERVATIONS_WAITING: Metric =
+    metric("tidegate_observations_waiting", "Answers that wait to be observed.");
 /// Always 1, with build facts as labels.
 pub const BUILD_INFO: Metric = metric("tidegate_build_info", "Always 1; the labels say what runs.");
 /// Always 1 for a live version, with `model`, `version`, `digest`, `slot`.
@@ -158,6 +166,149 @@ pub const MODEL_INFO: Metric = metric(
 pub const CONFIG_INFO: Metric = metric(
     "tidegate_config_info",
     "Always 1; the label is the digest of the running configuration.",
+);
+
+/// Changes of state that were not told, since their queue was full.
+pub const ALERT_EVENTS_DROPPED: Metric = metric(
+    "tidegate_alert_events_dropped_total",
+    "Changes of state that nobody was told of, since the queue for them was full.",
+);
+/// Messages to a target, by `target` and `outcome`.
+pub const ALERT_MESSAGES: Metric = metric(
+    "tidegate_alert_messages_total",
+    "Messages to a target of alerts, by outcome: sent, failed (given up) or dropped (no room).",
+);
+/// Attempts after the first, by `target`.
+pub const ALERT_RETRIES: Metric =
+    metric("tidegate_alert_retries_total", "Messages tried again, each attempt after the first.");
+/// Messages that wait or are being sent, by `target`.
+pub const ALERT_WAITING: Metric = metric(
+    "tidegate_alert_messages_waiting",
+    "Messages that wait for a target of alerts, or are being sent.",
+);
+/// Alerts that fire.
+pub const ALERTS_FIRING: Metric =
+    metric("tidegate_alerts_firing", "Watched streams that drift or perform worse.");
+
+/// A watched stream's state, by `model`, `version` and, of a part of the traffic, `segment`.
+pub const DRIFT_STATE: Metric = metric(
+    "tidegate_drift_state",
+    "State of what is watched: 0 learning, 1 ok, 2 suspected, 3 drifted, 4 recovered.",
+);
+/// Evidence of all features together, labels as above.
+pub const DRIFT_EVIDENCE: Metric = metric(
+    "tidegate_drift_evidence",
+    "Evidence against the baseline, of all features together: the logarithm of the detector's sum.",
+);
+/// Evidence that means drift, labels as above.
+pub const DRIFT_THRESHOLD: Metric = metric(
+    "tidegate_drift_threshold",
+    "Evidence that means drift: the logarithm of the promised ticks between false alarms.",
+);
+/// Whether somebody has seen the drift, labels as above.
+pub const DRIFT_ACKNOWLEDGED: Metric =
+    metric("tidegate_drift_acknowledged", "1 if somebody has acknowledged the drift, else 0.");
+/// The baseline's size, labels as above.
+pub const DRIFT_BASELINE_ROWS: Metric =
+    metric("tidegate_drift_baseline_rows", "Rows that the baseline was made of.");
+/// The last tick, labels as above.
+pub const DRIFT_TICKED_AT: Metric = metric(
+    "tidegate_drift_last_tick_timestamp_seconds",
+    "When the last tick was, in seconds since 1970.",
+);
+/// Features watched, labels as above.
+pub const DRIFT_FEATURES: Metric = metric("tidegate_drift_features", "Features that are watched.");
+/// Rows counted, labels as above.
+pub const DRIFT_ROWS: Metric =
+    metric("tidegate_drift_rows_total", "Rows counted since the version went live.");
+/// Ticks made, labels as above.
+pub const DRIFT_TICKS: Metric =
+    metric("tidegate_drift_ticks_total", "Ticks made since the version went live.");
+/// A feature's state, by `model`, `version`, `feature`, `side`.
+pub const DRIFT_FEATURE_STATE: Metric = metric(
+    "tidegate_drift_feature_state",
+    "State of a feature: 0 learning, 1 ok, 2 suspected, 3 drifted, 4 recovered.",
+);
+/// A feature's evidence, labels as above.
+pub const DRIFT_FEATURE_EVIDENCE: Metric =
+    metric("tidegate_drift_feature_evidence", "Evidence against the baseline, of one feature.");
+/// Population stability index, by the labels of a feature and `window`.
+pub const DRIFT_PSI: Metric = metric(
+    "tidegate_drift_psi",
+    "Population stability index in nats, less what chance alone gives; shares are (c+1/2)/(n+K/2).",
+);
+/// Jensen–Shannon distance, labels as above.
+pub const DRIFT_JENSEN_SHANNON: Metric =
+    metric("tidegate_drift_jensen_shannon", "Jensen-Shannon distance, base 2: from 0 to 1.");
+/// Kolmogorov–Smirnov statistic, of numbers, labels as above.
+pub const DRIFT_KS: Metric = metric(
+    "tidegate_drift_kolmogorov_smirnov",
+    "Largest difference between the distribution functions, of numeric features.",
+);
+/// Wasserstein distance, of numbers, labels as above.
+pub const DRIFT_WASSERSTEIN: Metric = metric(
+    "tidegate_drift_wasserstein",
+    "Wasserstein distance over the baseline's standard deviation, of numeric features.",
+);
+/// Share of missing values, labels as above.
+pub const DRIFT_MISSING: Metric =
+    metric("tidegate_drift_missing_share", "Share of values that are missing.");
+/// Share of new categories, of categorical features, labels as above.
+pub const DRIFT_NEW: Metric =
+    metric("tidegate_drift_new_share", "Share of values in no category of the baseline.");
+/// Share outside of the range, of numeric features, labels as above.
+pub const DRIFT_OUT_OF_RANGE: Metric = metric(
+    "tidegate_drift_out_of_range_share",
+    "Share of values below the baseline's least or above its greatest.",
+);
+/// Performance's state, by `model`, `version`.
+pub const PERFORMANCE_STATE: Metric = metric(
+    "tidegate_performance_state",
+    "State of the loss by labels: 0 learning, 1 ok, 2 suspected, 3 drifted, 4 recovered.",
+);
+/// The loss's evidence, labels as above.
+pub const PERFORMANCE_EVIDENCE: Metric = metric(
+    "tidegate_performance_evidence",
+    "Evidence that the loss is beyond its limit: the logarithm of the detector's sum.",
+);
+/// Evidence that means worse performance, labels as above.
+pub const PERFORMANCE_THRESHOLD: Metric = metric(
+    "tidegate_performance_threshold",
+    "Evidence that means worse performance: the logarithm of the promised ticks between false alarms.",
+);
+/// A measure, by the labels above, `measure`, `source` and `window`.
+pub const PERFORMANCE_MEASURE: Metric = metric(
+    "tidegate_performance_measure",
+    "Performance: of the baseline, by labels, or estimated from scores, which does not see concept drift.",
+);
+/// Labels, by `model`, `version`, `outcome`.
+pub const PERFORMANCE_LABELS: Metric = metric(
+    "tidegate_performance_labels_total",
+    "Labels that came, by outcome: joined, late, unknown, duplicate or invalid.",
+);
+/// Changes of state, by `model`, `detector`, `state`.
+pub const DRIFT_EVENTS: Metric =
+    metric("tidegate_drift_events_total", "Changes of state, by the state after.");
+/// A cell's count, by `model`, `version`, `feature`, `cell`; where `cell_metrics` is on.
+pub const DRIFT_CELL_VALUES: Metric = metric(
+    "tidegate_drift_cell_values_total",
+    "Values counted in a cell since the version went live; they add up over gateways.",
+);
+/// A cell's count in the baseline, labels as above.
+pub const DRIFT_CELL_BASELINE: Metric =
+    metric("tidegate_drift_cell_baseline_values", "Values of the baseline in a cell.");
+/// How far the monitor is behind.
+pub const MONITOR_LAG: Metric = metric(
+    "tidegate_monitor_lag_seconds",
+    "Time between an answer and the counting of its observation.",
+);
+/// What the monitor costs.
+pub const MONITOR_CPU: Metric =
+    metric("tidegate_monitor_cpu_seconds_total", "CPU seconds of the monitor's threads.");
+/// Observations, by `outcome`: observed or dropped.
+pub const MONITOR_OBSERVATIONS: Metric = metric(
+    "tidegate_monitor_observations_total",
+    "Answers offered to the monitor, by outcome: observed, or dropped since its queue was full.",
 );
 
 /// From head read to answer ready, by `model`, `slot`.
@@ -200,6 +351,11 @@ pub const COUNTERS: &[Metric] = &[
     SWAPS,
     RELOADS,
     LOG_DROPPED,
+    RULES_HELD,
+    ALERT_EVENTS_DROPPED,
+    ALERT_MESSAGES,
+    ALERT_RETRIES,
+    DRIFT_EVENTS,
 ];
 
 /// All gauges.
@@ -213,7 +369,10 @@ pub const GAUGES: &[Metric] = &[
     LIVE,
     RELOADED_AT,
     RELOAD_OK,
+    OBSERVATIONS_WAITING,
     BUILD_INFO,
+    ALERT_WAITING,
+    ALERTS_FIRING,
 ];
 
 /// All histograms.

@@ -28,20 +28,29 @@ thread_local! {
     static SHARD: usize = NEXT_SHARD.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Shards that this machine's threads are shared out among: a power of two.
+#[must_use]
+pub fn n_shards() -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    cores.next_power_of_two().min(MOST_SHARDS)
+}
+
+/// The calling thread's shard of `n_shards`, a power of two.
+#[must_use]
+pub fn shard(n_shards: usize) -> usize {
+    SHARD.with(|shard| *shard) & (n_shards - 1)
+}
+
 impl<const N: usize> Default for Sharded<N> {
     fn default() -> Self {
-        let cores = available_parallelism().map_or(1, usize::from);
-        let n_shards = cores.next_power_of_two().min(MOST_SHARDS);
-        Self { shards: (0..n_shards).map(|_| Row([const { AtomicU64::new(0) }; N])).collect() }
+        Self { shards: (0..n_shards()).map(|_| Row([const { AtomicU64::new(0) }; N])).collect() }
     }
 }
 
 impl<const N: usize> Sharded<N> {
     /// Adds `amount` to the counter at `index`, which is below `N`.
     pub fn add(&self, index: usize, amount: u64) {
-        // The number of shards is a power of two.
-        let shard = SHARD.with(|shard| *shard) & (self.shards.len() - 1);
-        self.shards[shard].0[index].fetch_add(amount, Ordering::Relaxed);
+        self.shards[shard(self.shards.len())].0[index].fetch_add(amount, Ordering::Relaxed);
     }
 
     /// All counters, each summed over the shards.

@@ -1,13 +1,37 @@
 //! The baseline: what a version's traffic looked like when it was well.
+//!
+//! `docs/baseline.md` documents the file. Invariants, which [`Baseline::read`] checks since a file
+//! may hold anything:
+//! - every feature has as many counts as cells, which are at most 256, and every slice as many as
+//!   the feature;
+//! - edges are finite and ascend strictly; no two features share a name or a source;
+//! - the factors of a product are numeric features with a summary.
+
+mod builder;
+mod choose;
+mod counting;
+mod gather;
+mod read;
+mod slices;
+mod truth;
 
 use serde::{Deserialize, Serialize};
 
+pub use builder::{About, BaselineBuilder, BuildError, Marks};
+pub use counting::Counting;
+pub use read::BaselineError;
+pub use slices::{OTHER_SEGMENTS, hour_of_week};
+pub use truth::Truth;
+
 use super::cells::Cells;
-use super::feature::{Kind, Side};
+use super::feature::{FeaturePlan, Kind, Side};
 use super::performance::ScoreBaseline;
 
 /// The version of `baseline.json` that is written; others are refused.
 pub const SCHEMA: u32 = 1;
+
+/// The baseline's file in a version's folder.
+pub const FILE: &str = "baseline.json";
 
 /// A baseline, as `baseline.json` holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +74,15 @@ pub enum Origin {
     Live,
 }
 
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Live => "live",
+        })
+    }
+}
+
 /// One feature's reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +91,9 @@ pub struct FeatureBaseline {
     pub name: String,
     /// Input, output or derived.
     pub side: Side,
-    /// Numbers or categories.
+    /// Where its values come from.
+    pub source: Source,
+    /// Numbers or categories. Numbers of a BYTES column are the lengths of its texts.
     pub kind: Kind,
     /// The cells.
     pub cells: Cells,
@@ -71,6 +106,18 @@ pub struct FeatureBaseline {
     /// Figures of a numeric feature's finite values.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub summary: Option<Summary>,
+}
+
+/// Where a feature's values come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A column of a tensor, or a figure of its rows: `image[3]`, `image.mean`.
+    Column(String),
+    /// The product of two columns, each less its mean and over its deviation.
+    Product([String; 2]),
+    /// The outlier score of the row.
+    Outlier,
 }
 
 /// Figures of finite values.
@@ -107,3 +154,65 @@ pub struct Slice {
     /// Counts by feature, then by cell.
     pub counts: Vec<Vec<u64>>,
 }
+
+impl Baseline {
+    /// The position of the feature of that name.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.features.iter().position(|feature| feature.name == name)
+    }
+
+    /// The feature that comes from that column.
+    #[must_use]
+    pub fn column(&self, source: &str) -> Option<&FeatureBaseline> {
+        self.features.iter().find(|f| matches!(&f.source, Source::Column(s) if s == source))
+    }
+}
+
+impl Baseline {
+    /// Drops the features that the settings of `plan` do not watch (any more). Where an input is
+    /// among them, outlier scores are dropped too: without it, they would be others.
+    pub fn restrict(&mut self, plan: &FeaturePlan) {
+        let is_kept = |feature: &FeatureBaseline| match &feature.source {
+            Source::Column(source) => !plan.is_unwatched(source),
+            Source::Product(factors) => !factors.iter().any(|source| plan.is_unwatched(source)),
+            Source::Outlier => true,
+        };
+        let is_input = |feature: &FeatureBaseline| feature.side == Side::Input;
+        let keeps_inputs = self.features.iter().filter(|f| is_input(f)).all(is_kept);
+        let keep: Vec<bool> = self
+            .features
+            .iter()
+            .map(|f| is_kept(f) && (keeps_inputs || f.source != Source::Outlier))
+            .collect();
+        let kept = |position: usize| keep.get(position) == Some(&true);
+        let mut position = 0;
+        self.features.retain(|_| {
+            position += 1;
+            kept(position - 1)
+        });
+        for slice in &mut self.slices {
+            let mut position = 0;
+            slice.counts.retain(|_| {
+                position += 1;
+                kept(position - 1)
+            });
+        }
+        if !keeps_inputs {
+            self.outlier = None;
+        }
+    }
+}
+
+impl FeatureBaseline {
+    /// The share of missing values.
+    #[must_use]
+    pub fn missing_share(&self) -> f64 {
+        let total: u64 = self.counts.iter().sum();
+        let missing = self.counts.get(self.cells.missing()).copied().unwrap_or(0);
+        if total == 0 { 0.0 } else { missing as f64 / total as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! CSV: a header line, then a row a line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+
+use super::elements::Elements;
+use super::{Batch, DatasetError, Extra, ExtraValues, InputColumns, Place};
+
+/// The largest header that is looked at for the delimiter.
+const LONGEST_HEADER: u64 = 1 << 20;
+
+/// What may stand between cells, the likeliest first.
+const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+
+fn invalid(error: &csv::Error) -> DatasetError {
+    DatasetError::Invalid { form: "CSV", reason: error.to_string() }
+}
+
+fn open(path: &Path, delimiter: u8) -> Result<Reader<File>, DatasetError> {
+    let file = File::open(path)?;
+    Ok(ReaderBuilder::new().delimiter(delimiter).from_reader(file))
+}
+
+/// The delimiter, which is the one that the header has most of, and the columns.
+pub(super) fn header(path: &Path) -> Result<(u8, Vec<String>), DatasetError> {
+    let mut line = Vec::new();
+    BufReader::new(File::open(path)?.take(LONGEST_HEADER)).read_until(b'\n', &mut line)?;
+    let count = |delimiter: u8| line.iter().filter(|&&byte| byte == delimiter).count();
+    // The first of those with as many.
+    let delimiter = DELIMITERS.into_iter().rev().max_by_key(|&d| count(d)).unwrap_or(b',');
+    let mut reader = open(path, delimiter)?;
+    let header = reader.headers().map_err(|error| invalid(&error))?;
+    let columns: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+    if columns.iter().all(String::is_empty) {
+        let reason = "it has no header line with the columns' names".to_owned();
+        return Err(DatasetError::Invalid { form: "CSV", reason });
+    }
+    Ok((delimiter, columns))
+}
+
+/// The rows of a file.
+pub(super) struct Rows {
+    reader: Reader<File>,
+    record: ByteRecord,
+    inputs: Vec<(InputColumns, Vec<usize>, Elements)>,
+    extras: Vec<(String, usize, ExtraValues)>,
+    most: usize,
+    is_done: bool,
+}
+
+impl Rows {
+    pub(super) fn open(
+        path: &Path,
+        delimiter: u8,
+        inputs: Vec<InputColumns>,
+        extras: Vec<Extra>,
+        most: usize,
+    ) -> Result<Self, DatasetError> {
+        let mut reader = open(path, delimiter)?;
+        let header = reader.headers().map_err(|error| invalid(&error))?.clone();
+        let position = |name: &String| {
+            header
+                .iter()
+                .position(|column| column.trim() == name)
+                .ok_or_else(|| DatasetError::Column(format!("column '{name}' is no longer there")))
+        };
+        let mut placed = Vec::new();
+        for input in inputs {
+            if input.is_list() {
+                let (name, n) = (&input.columns[0], input.width);
+                return Err(DatasetError::Column(format!(
+                    "input {} needs {n} columns, '{name}_0' to '{name}_{}': a CSV cell holds one value",
+                    input.spec,
+                    n - 1
+                )));
+            }
+            let columns = input.columns.iter().map(position).collect::<Result<Vec<_>, _>>()?;
+            let elements = Elements::new(input.spec.datatype);
+            placed.push((input, columns, elements));
+        }
+        let mut placed_extras = Vec::new();
+        for extra in extras {
+            let values = ExtraValues::of(&extra);
+            let (Extra::Time(name) | Extra::Text(name)) = extra;
+            let position = position(&name)?;
+            placed_extras.push((name, position, values));
+        }
+        let record = ByteRecord::new();
+        Ok(Self { reader, record, inputs: placed, extras: placed_extras, most, is_done: false })
+    }
+
+    fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
+        let most = if self.inputs.iter().any(|(input, ..)| input.is_whole) { 1 } else { self.most };
+        let mut n_rows = 0;
+        while n_rows < most {
+            let has_record = self.reader.read_byte_record(&mut self.record);
+            if !has_record.map_err(|error| invalid(&error))? {
+                break;
+            }
+            self.row()?;
+            n_rows += 1;
+        }
+        if n_rows == 0 {
+            return Ok(None);
+        }
+        let inputs =
+            self.inputs.iter_mut().map(|(input, _, elements)| elements.take(input, n_rows));
+        let inputs = inputs.collect::<Result<_, _>>()?;
+        let extras = self.extras.iter_mut().map(|(_, _, values)| values.take()).collect();
+        let position = self.reader.position().byte();
+        Ok(Some(Batch { n_rows, inputs, extras, position }))
+    }
+
+    fn row(&mut self) -> Result<(), DatasetError> {
+        let record = &self.record;
+        let line = record.position().map_or(0, csv::Position::line);
+        let failed = |column: &str, expected: String, cell: &[u8]| DatasetError::Cell {
+            place: Place::Line(line),
+            column: column.to_owned(),
+            expected,
+            actual: quoted(cell),
+        };
+        for (input, columns, elements) in &mut self.inputs {
+            for (&column, name) in columns.iter().zip(&input.columns) {
+                let cell = record.get(column).unwrap_or_default();
+                let pushed = match std::str::from_utf8(cell) {
+                    Ok(text) => elements.push_text(text),
+                    Err(_) => elements.push_bytes(cell),
+                };
+                pushed.map_err(|expected| failed(name, expected, cell))?;
+            }
+        }
+        for (name, column, values) in &mut self.extras {
+            let cell = record.get(*column).unwrap_or_default();
+            values
+                .push_text(&String::from_utf8_lossy(cell))
+                .map_err(|expected| failed(name, expected, cell))?;
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let batch = self.batch();
+        // What follows an error is not read: its rows would be of another place.
+        self.is_done = !matches!(batch, Ok(Some(_)));
+        batch.transpose()
+    }
+}
+
+/// A cell for a message.
+pub(super) fn quoted(cell: &[u8]) -> String {
+    const LONGEST: usize = 60;
+    let text = String::from_utf8_lossy(cell);
+    match text.char_indices().nth(LONGEST) {
+        _ if text.trim().is_empty() => "nothing".to_owned(),
+        Some((end, _)) => format!("'{}...'", &text[..end]),
+        None => format!("'{text}'"),
+    }
+}

@@ -1,0 +1,489 @@
+//! Who watches one version: takes its answers, learns or reads its baseline, counts, makes ticks.
+//!
+//! Rows are gathered into micro-batches and counted column by column. All the state is behind one
+//! lock that only the monitor's thread and those who ask for verdicts take: no request waits for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+
+use super::answers::Answers;
+use super::baseline::{About, Baseline, BaselineBuilder, Marks, Origin};
+use super::feature::FeaturePlan;
+use super::labels::{FeedbackCounts, FeedbackRecord};
+use super::performance::ScoreBaseline;
+use super::predictions;
+use super::reader::CellReader;
+use super::render::CellSnapshot;
+use super::rows::Rows;
+use super::rules::{Judge, Judgement};
+use super::verdict::{BaselineInfo, Event, Histogram, History, State, Subject, Verdict};
+use super::watching::Watching;
+use crate::config::{Monitor, Segment};
+use crate::tensor::{Signature, Tensor};
+
+/// Rows that are counted at once.
+const MICRO_BATCH: usize = 512;
+
+/// What a recorder is made for.
+#[derive(Debug)]
+pub struct Watched<'a> {
+    /// The version's inputs and outputs.
+    pub signature: &'a Signature,
+    /// The model file's own metadata.
+    pub metadata: &'a [(String, String)],
+    /// Names of classes by output, where they are known.
+    pub labels: &'a [Option<Vec<String>>],
+    /// The baseline beside the model file.
+    pub baseline: Option<Arc<Baseline>>,
+}
+
+/// Watches one version.
+#[derive(Debug)]
+pub struct Recorder {
+    subject: Subject,
+    settings: Monitor,
+    plan: FeaturePlan,
+    /// Hashes of ids below this are watched; nothing where all are.
+    sampled_below: Option<u64>,
+    signature: Signature,
+    /// What is known of its predictions without labels.
+    unlabelled: Option<ScoreBaseline>,
+    /// Who judges rows in the request, once there is a baseline; read by requests, without a lock.
+    judge: ArcSwapOption<Judge>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Rows that are not counted yet; all rows so far while the baseline is learned.
+    rows: Rows,
+    requests: Vec<Request>,
+    phase: Phase,
+    /// What the last verdicts were made at, and they.
+    verdicts: Option<(u64, Vec<Arc<Verdict>>)>,
+}
+
+/// A request whose rows are not counted yet.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) id: Bytes,
+    pub(super) segment: Option<Bytes>,
+    pub(super) rows: usize,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The baseline is made of the coming rows.
+    Learning(Learning),
+    Watching(Box<Watching>),
+    /// Something went wrong with the watching; the reason.
+    GivenUp(String),
+}
+
+/// A baseline on its way.
+#[derive(Debug)]
+struct Learning {
+    /// Rows that it takes.
+    wanted: u64,
+    began: u64,
+    /// When the rows so far were answered: their order says how much counts vary by themselves.
+    times: Vec<i64>,
+    /// The segments of the rows so far, where a header tells them.
+    segments: Vec<String>,
+}
+
+impl Learning {
+    fn new(wanted: u64, now: u64) -> Self {
+        Self { wanted, began: now, times: Vec::new(), segments: Vec::new() }
+    }
+}
+
+impl Recorder {
+    /// A recorder for a version; nothing where it is not to be watched: the settings say so, or
+    /// there is neither a baseline nor a wish to learn one. Fails where settings, baseline and
+    /// model do not go together.
+    pub fn new(
+        subject: Subject,
+        settings: Monitor,
+        watched: Watched<'_>,
+    ) -> Result<Option<Self>, String> {
+        let Watched { signature, metadata, labels, baseline } = watched;
+        if !settings.enabled || baseline.is_none() && settings.learn.is_none() {
+            return Ok(None);
+        }
+        let plan = FeaturePlan::new(signature, &settings, metadata, labels)
+            .map_err(|error| error.to_string())?;
+        let now = now_ms();
+        let wanted = settings.learn.unwrap_or_default();
+        let sampled_below =
+            (settings.sample < 1.0).then_some((settings.sample * 2_f64.powi(64)) as u64);
+        let rows = Rows::with_names(&plan);
+        let phase = Phase::Learning(Learning::new(wanted, now));
+        let inner = Inner { rows, requests: Vec::new(), phase, verdicts: None };
+        let unlabelled = predictions::unlabelled(&plan, signature, labels);
+        let recorder = Self {
+            subject,
+            settings,
+            plan,
+            sampled_below,
+            unlabelled,
+            signature: signature.clone(),
+            judge: ArcSwapOption::empty(),
+            inner: Mutex::new(inner),
+        };
+        if let Some(baseline) = baseline {
+            recorder.watch(&mut recorder.lock(), baseline, now)?;
+        }
+        Ok(Some(recorder))
+    }
+
+    /// From now on it watches against `baseline`.
+    fn watch(&self, inner: &mut Inner, baseline: Arc<Baseline>, now: u64) -> Result<(), String> {
+        let reader = CellReader::new(&self.plan, &baseline).map_err(|error| error.to_string())?;
+        let reader = Arc::new(reader);
+        let judge = Judge::new(
+            &self.settings,
+            &self.signature,
+            &self.plan,
+            &baseline,
+            Arc::clone(&reader),
+        )?;
+        let watching = Watching::new(
+            &self.subject,
+            &self.settings,
+            baseline,
+            reader,
+            self.unlabelled.clone().map(|score| (Answers::new(&self.plan), score)),
+            now,
+        )?;
+        inner.rows = Rows::new(&self.plan);
+        inner.requests.clear();
+        inner.phase = Phase::Watching(Box::new(watching));
+        inner.verdicts = None;
+        self.judge.store(judge.map(Arc::new));
+        Ok(())
+    }
+
+    /// What the model's rules say of a prediction, where there are any. Called by the request.
+    #[must_use]
+    pub fn judge(&self, inputs: &[Tensor], outputs: &[Tensor]) -> Option<Judgement> {
+        let judge = self.judge.load();
+        judge.as_ref().map(|judge| judge.judge(&self.plan, inputs, outputs))
+    }
+
+    /// Whom it watches.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// How it watches.
+    #[must_use]
+    pub fn settings(&self) -> &Monitor {
+        &self.settings
+    }
+
+    /// The header whose value splits the traffic.
+    #[must_use]
+    pub fn segment_header(&self) -> Option<&str> {
+        match &self.settings.segment {
+            Some(Segment::Header(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether a request of that id is in the sample. The same everywhere and always, so that a
+    /// request, its label and its copies are in or out together.
+    #[must_use]
+    pub fn takes(&self, id: &[u8]) -> bool {
+        self.sampled_below.is_none_or(|below| super::text::hash(id) < below)
+    }
+
+    /// Takes an answered prediction.
+    pub fn observe(
+        &self,
+        id: Bytes,
+        segment: Option<Bytes>,
+        at: u64,
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+    ) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        match &mut inner.phase {
+            Phase::GivenUp(_) => return,
+            Phase::Learning(learning) => {
+                // What comes beyond the wanted rows before the next tick is not kept.
+                if (inner.rows.len() as u64) < learning.wanted {
+                    inner.rows.push(&self.plan, inputs, outputs);
+                    learning.times.resize(inner.rows.len(), i64::try_from(at).unwrap_or(i64::MAX));
+                    if self.segment_header().is_some() {
+                        let segment = segment.as_deref().unwrap_or_default();
+                        let segment = String::from_utf8_lossy(segment).into_owned();
+                        learning.segments.resize(inner.rows.len(), segment);
+                    }
+                }
+                return;
+            }
+            Phase::Watching(watching) => watching.predicted(&id, at, outputs),
+        }
+        let before = inner.rows.len();
+        inner.rows.push(&self.plan, inputs, outputs);
+        let rows = inner.rows.len() - before;
+        inner.requests.push(Request { id, segment, rows });
+        if inner.rows.len() >= MICRO_BATCH {
+            inner.count(at);
+        }
+    }
+
+    /// Takes labels of predictions; tells what became of them.
+    pub fn feedback(&self, records: &[FeedbackRecord], now: u64) -> FeedbackCounts {
+        let mut inner = self.lock();
+        inner.verdicts = None;
+        match &mut inner.phase {
+            Phase::Watching(watching) => watching.feedback(records, now),
+            // Nothing is kept while a baseline is learned.
+            _ => FeedbackCounts { unknown: records.len() as u64, ..FeedbackCounts::default() },
+        }
+    }
+
+    /// Counts what waits, makes the ticks that are due, and returns what changed.
+    pub fn tick(&self, now: u64) -> Vec<Event> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        if let Phase::Learning(learning) = &inner.phase
+            && inner.rows.len() as u64 >= learning.wanted
+        {
+            return match self.learned(inner, now) {
+                Ok(event) => vec![event],
+                Err(reason) => {
+                    inner.phase = Phase::GivenUp(reason);
+                    Vec::new()
+                }
+            };
+        }
+        inner.count(now);
+        match &mut inner.phase {
+            Phase::Watching(watching) => watching.tick(now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Makes the baseline of the rows so far.
+    fn learned(&self, inner: &mut Inner, now: u64) -> Result<Event, String> {
+        let Phase::Learning(learning) = &inner.phase else {
+            return Err("the baseline is complete already".to_owned());
+        };
+        let marks = Marks {
+            times: Some(&learning.times),
+            segments: Some(learning.segments.as_slice()).filter(|segments| !segments.is_empty()),
+        };
+        let about = About {
+            model: self.subject.model.clone(),
+            version: self.subject.version,
+            digest: self.subject.digest.clone(),
+            created_at: now,
+            origin: Origin::Live,
+        };
+        let rows = inner.rows.len();
+        let baseline =
+            BaselineBuilder::of_rows(&self.plan, &self.settings, &inner.rows, marks, about)
+                .map_err(|error| error.to_string())?;
+        self.watch(inner, Arc::new(baseline), now)?;
+        let text = format!("the baseline is learned of {rows} rows of live traffic");
+        Ok(self.event(State::Learning, State::Ok, now, text))
+    }
+
+    fn event(&self, from: State, to: State, now: u64, text: String) -> Event {
+        Event {
+            id: 0,
+            at: now,
+            subject: self.subject.clone(),
+            feature: None,
+            detector: "drift".to_owned(),
+            from,
+            to,
+            rows: 0,
+            onset: None,
+            evidence: 0.0,
+            threshold: 0.0,
+            window: None,
+            request_ids: Vec::new(),
+            text,
+        }
+    }
+
+    /// Completes a baseline that is being learned with the rows so far.
+    pub fn freeze(&self, now: u64) -> Result<(), String> {
+        let mut inner = self.lock();
+        match inner.phase {
+            Phase::Learning(_) if inner.rows.len() < FEWEST_ROWS => Err(format!(
+                "{} rows are too few for a baseline, which takes {FEWEST_ROWS} at least",
+                inner.rows.len()
+            )),
+            Phase::Learning(_) => self.learned(&mut inner, now).map(drop),
+            Phase::Watching(_) => Err("the baseline is complete already".to_owned()),
+            Phase::GivenUp(ref reason) => Err(reason.clone()),
+        }
+    }
+
+    /// Learns a new baseline from the coming `rows` rows; as many as the settings say, or as the
+    /// present baseline has, where none are given.
+    pub fn rebase(&self, rows: Option<u64>, now: u64) -> Result<(), String> {
+        let mut inner = self.lock();
+        let of_present = match &inner.phase {
+            Phase::Watching(watching) => watching.baseline().rows.clamp(FEWEST_ROWS as u64, 20_000),
+            _ => 20_000,
+        };
+        let wanted = rows.or(self.settings.learn).unwrap_or(of_present);
+        if wanted < FEWEST_ROWS as u64 || wanted > 1_000_000 {
+            return Err(format!("expected {FEWEST_ROWS} to 1000000 rows, got {wanted}"));
+        }
+        inner.rows = Rows::with_names(&self.plan);
+        inner.requests.clear();
+        inner.phase = Phase::Learning(Learning::new(wanted, now));
+        inner.verdicts = None;
+        self.judge.store(None);
+        Ok(())
+    }
+
+    /// Ends the alerts of drifts; returns how many there were.
+    pub fn acknowledge(&self, segment: Option<&str>, feature: Option<&str>) -> usize {
+        let mut inner = self.lock();
+        inner.verdicts = None;
+        match &mut inner.phase {
+            Phase::Watching(watching) => watching.acknowledge(segment, feature, now_ms()),
+            _ => 0,
+        }
+    }
+
+    /// Watches no more.
+    pub fn give_up(&self, reason: &str) {
+        let mut inner = self.lock();
+        inner.phase = Phase::GivenUp(reason.to_owned());
+        inner.rows = Rows::new(&self.plan);
+        inner.requests.clear();
+        inner.verdicts = None;
+        self.judge.store(None);
+    }
+
+    /// What is known now: of all the traffic, then by segment.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<Arc<Verdict>> {
+        let now = now_ms();
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let watching = match &inner.phase {
+            Phase::Learning(Learning { wanted, began, .. }) => {
+                return vec![Arc::new(self.learning(
+                    inner.rows.len() as u64,
+                    *wanted,
+                    *began,
+                    now,
+                ))];
+            }
+            Phase::GivenUp(reason) => {
+                let mut verdict = self.learning(0, 0, now, now);
+                verdict.text = vec![format!("not watched: {reason}")];
+                return vec![Arc::new(verdict)];
+            }
+            Phase::Watching(watching) => watching,
+        };
+        // Made anew at most once a second: a page and a scrape at the same time are one.
+        let stamp = now / 1000;
+        if let Some((made, verdicts)) = &inner.verdicts
+            && *made == stamp
+        {
+            return verdicts.clone();
+        }
+        let verdicts = watching.verdicts(&self.settings, now);
+        inner.verdicts = Some((stamp, verdicts.clone()));
+        verdicts
+    }
+
+    fn learning(&self, rows: u64, wanted: u64, began: u64, now: u64) -> Verdict {
+        Verdict {
+            subject: self.subject.clone(),
+            at: now,
+            state: State::Learning,
+            state_since: began,
+            acknowledged: false,
+            baseline: BaselineInfo {
+                origin: Origin::Live,
+                rows,
+                learning: Some(wanted.saturating_sub(rows)),
+                created_at: began,
+            },
+            false_alarms: self.settings.false_alarms.to_string(),
+            threshold: super::threshold(&self.settings),
+            evidence: 0.0,
+            rows,
+            ticks: 0,
+            features: Vec::new(),
+            performance: None,
+            text: vec![format!("the baseline is being learned: {rows} of {wanted} rows so far")],
+        }
+    }
+
+    /// The cells of all features, where the settings ask for them as metrics.
+    #[must_use]
+    pub fn cells(&self) -> Vec<CellSnapshot> {
+        match &self.lock().phase {
+            Phase::Watching(watching) if self.settings.cell_metrics => watching.whole().cells(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A feature's statistics over time.
+    #[must_use]
+    pub fn history(&self, segment: Option<&str>, feature: &str) -> Option<History> {
+        match &self.lock().phase {
+            Phase::Watching(watching) => watching.watch(segment)?.history(feature),
+            _ => None,
+        }
+    }
+
+    /// A feature's cells over a window.
+    #[must_use]
+    pub fn histogram(
+        &self,
+        segment: Option<&str>,
+        feature: &str,
+        window: &str,
+    ) -> Option<Histogram> {
+        match &self.lock().phase {
+            Phase::Watching(watching) => {
+                watching.watch(segment)?.histogram(feature, window, now_ms())
+            }
+            _ => None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while it was held has ended the watching: see `give_up`.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows that a baseline takes at least.
+pub(super) const FEWEST_ROWS: usize = 100;
+
+impl Inner {
+    /// Counts the rows that wait.
+    fn count(&mut self, now: u64) {
+        if let Phase::Watching(watching) = &mut self.phase
+            && self.rows.len() > 0
+        {
+            watching.count(&self.rows, &self.requests, now);
+            self.rows.clear();
+            self.requests.clear();
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}

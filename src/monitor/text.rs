@@ -1,0 +1,111 @@
+//! Texts as numbers: a hash that stays the same for ever, and a bounded list of what was hashed.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// The hash of the empty text, which counts as missing. No other text has it.
+pub(crate) const MISSING: u64 = 0;
+
+/// Texts that are remembered by a dictionary, at most.
+pub(crate) const MOST_TEXTS: usize = 16_384;
+
+/// Longer texts have no name: they are told apart, and called by none.
+pub(crate) const LONGEST_NAME: usize = 128;
+
+/// A 64-bit hash of `text`: words of 8 bytes folded into the 128-bit product with an odd constant.
+/// Baselines hold hashes, so it must never change. O(length).
+pub(crate) fn hash(text: &[u8]) -> u64 {
+    if text.is_empty() {
+        return MISSING;
+    }
+    let fold = |state: u64, word: u64| {
+        let product = u128::from(state ^ word) * 0xa076_1d64_78bd_642f_u128;
+        (product as u64) ^ ((product >> 64) as u64)
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut state = (text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xe703_7ed1_a0b4_28db;
+    for word in words {
+        state = fold(state, u64::from_le_bytes(*word));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let hash = super::reduce::scramble(fold(state, u64::from_le_bytes(last)));
+    if hash == MISSING { 1 } else { hash }
+}
+
+/// Hashes and numbers' bits need little hashing.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Light(u64);
+
+impl Hasher for Light {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = (self.0 << 8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Numbers' bits are kept here as well, whose lower half may be all zeros.
+        let product = u128::from(number) * 0x9e37_79b9_7f4a_7c15_u128;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+}
+
+/// A map by hashes.
+pub(crate) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Light>>;
+
+/// Names by hashes, a bounded number of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dictionary {
+    names: ByHash<Option<Box<str>>>,
+}
+
+impl Dictionary {
+    /// Remembers `text`, unless it is empty or there are too many already.
+    pub(crate) fn insert(&mut self, hash: u64, text: &[u8]) {
+        if hash != MISSING && self.names.len() < MOST_TEXTS {
+            self.names.entry(hash).or_insert_with(|| {
+                let name = std::str::from_utf8(text).ok()?;
+                (name.len() <= LONGEST_NAME).then(|| name.into())
+            });
+        }
+    }
+
+    /// The text of that hash; nothing where it is not known, not UTF-8, or too long for a name.
+    pub(crate) fn name(&self, hash: u64) -> Option<&str> {
+        self.names.get(&hash)?.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_stay_what_they_are() {
+        // Baselines that were written hold them.
+        let texts = ["", "a", "salary", "a text of more than one word", "0 - 20K \u{20ac}"];
+        let hashes: Vec<u64> = texts.iter().map(|text| hash(text.as_bytes())).collect();
+        let expected = [
+            0x0000_0000_0000_0000,
+            0x59b7_0ede_966f_fe01,
+            0xa6f2_2782_8b35_e5f6,
+            0x6f4f_eb67_96c9_321e,
+            0x360c_b9ce_59a8_5f9a,
+        ];
+        assert_eq!(hashes, expected);
+    }
+
+    #[test]
+    fn similar_texts_differ() {
+        let mut hashes: Vec<u64> =
+            (0..20_000).map(|n| hash(format!("row {n}").as_bytes())).collect();
+        hashes.extend((1..100).map(|n| hash(&vec![0; n])));
+        let n = hashes.len();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), n);
+    }
+}
