@@ -11,7 +11,7 @@ use super::predictions::{Rows as Predictions, Version};
 use super::table::Table;
 use super::{ConfigArg, Failure};
 use crate::config::Segment;
-use crate::dataset::{Batch, Extra, ExtraValues};
+use crate::dataset::{Batch, Dataset, Extra, ExtraValues};
 use crate::monitor::baseline::{
     About, Baseline, BaselineBuilder, FILE, FeatureBaseline, Marks, Origin, Truth,
 };
@@ -35,9 +35,9 @@ pub(super) struct BaselineCommand {
     /// The model
     #[arg(long, short)]
     model: String,
-    /// Its version; by default the highest
+    /// Its version, or an alias; by default the highest
     #[arg(long)]
-    version: Option<u64>,
+    version: Option<String>,
     /// The reference rows: .csv, .parquet or .jsonl
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -65,11 +65,8 @@ pub(super) struct BaselineCommand {
 impl BaselineCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.config.source().read().map_err(Failure::usage)?;
-        let version = Version::open(&config, &self.model, self.version)?;
-        let segment = self.segment.clone().or_else(|| match &version.settings.monitor.segment {
-            Some(Segment::Feature(name)) => Some(name.clone()),
-            _ => None,
-        });
+        let version = Version::open(&config, &self.model, self.version.as_deref())?;
+        let segment = self.segment.clone().or_else(|| self.segment_of_settings(&version));
         let mut columns = Columns::default();
         let mut extras = Vec::new();
         for (column, place, extra) in [
@@ -96,6 +93,14 @@ impl BaselineCommand {
             output.display()
         );
         Ok(())
+    }
+
+    /// The feature by whose values the settings split the traffic, where the file has a column of
+    /// its name.
+    fn segment_of_settings(&self, version: &Version) -> Option<String> {
+        let Some(Segment::Feature(name)) = &version.settings.monitor.segment else { return None };
+        let dataset = Dataset::open(&self.data).ok()?;
+        dataset.columns().contains(name).then(|| name.clone())
     }
 
     fn build(

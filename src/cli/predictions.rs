@@ -48,18 +48,22 @@ fn failed(message: String) -> Failure {
 }
 
 impl Version {
-    /// Loads version `number` of `model`, or its highest one.
-    pub(super) fn open(config: &Config, model: &str, number: Option<u64>) -> Result<Self, Failure> {
+    /// Loads a version of `model` by its number or an alias, or the highest one.
+    pub(super) fn open(
+        config: &Config,
+        model: &str,
+        version: Option<&str>,
+    ) -> Result<Self, Failure> {
         let root = &config.repository.path;
         let scan = repository::scan(root, std::time::Duration::ZERO, config::is_model_name)
             .map_err(|error| {
                 failed(format!("cannot read the repository {}: {error}", root.display()))
             })?;
         let found = scan.get(model).ok_or_else(|| {
-            let known = list(scan.keys());
+            let models = scan.iter().filter(|(_, found)| !found.versions.is_empty());
+            let known = list(models.map(|(name, _)| name));
             failed(format!("there is no model '{model}' in {}; it has {known}", root.display()))
         })?;
-        let number = choose(found, model, number)?;
         let text = match &found.settings {
             Some(Err(error)) => return Err(failed(format!("{model}/model.toml: {error}"))),
             Some(Ok(text)) => Some(text.as_str()),
@@ -68,6 +72,7 @@ impl Version {
         let settings = config
             .model(model, text)
             .map_err(|errors| Failure::usage(format!("{model}/model.toml: {errors}")))?;
+        let number = choose(found, model, version, &settings)?;
         let files = repository::read(root, model, number, config.repository.model_size)?;
         let in_file = |error: &dyn std::fmt::Display| {
             failed(format!("{model} version {number}: {MODEL_FILE}: {error}"))
@@ -131,7 +136,7 @@ impl Version {
 pub(super) fn compare(
     config: &Config,
     model: &str,
-    version: Option<u64>,
+    version: Option<&str>,
     data: &Path,
     limit: Option<u64>,
 ) -> Result<Comparison, Failure> {
@@ -164,12 +169,27 @@ pub(super) fn compare(
 }
 
 /// The version that is meant, if it is there.
-fn choose(found: &FoundModel, model: &str, number: Option<u64>) -> Result<u64, Failure> {
-    let known = || list(found.versions.keys().map(u64::to_string));
-    let highest = found.versions.keys().next_back().copied();
-    let number = number.or(highest).ok_or_else(|| {
-        failed(format!("model '{model}' has no version: no {model}/1/{MODEL_FILE}"))
-    })?;
+fn choose(
+    found: &FoundModel,
+    model: &str,
+    version: Option<&str>,
+    settings: &config::Model,
+) -> Result<u64, Failure> {
+    let known = || {
+        let numbers = found.versions.keys().map(u64::to_string);
+        list(numbers.chain(settings.aliases.keys().cloned()))
+    };
+    let number = match version {
+        Some(version) => {
+            let aliased = || settings.aliases.get(version).copied();
+            version.parse().ok().or_else(aliased).ok_or_else(|| {
+                failed(format!("model '{model}' has no version '{version}'; it has {}", known()))
+            })?
+        }
+        None => found.versions.keys().next_back().copied().ok_or_else(|| {
+            failed(format!("model '{model}' has no version: there is no {model}/1/{MODEL_FILE}"))
+        })?,
+    };
     match found.versions.get(&number) {
         None => Err(failed(format!("model '{model}' has no version {number}; it has {}", known()))),
         Some(FoundVersion::Missing) => Err(failed(format!("{model}/{number} has no {MODEL_FILE}"))),

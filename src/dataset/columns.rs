@@ -60,14 +60,17 @@ pub fn match_columns(
         let all_there = |wanted: &Vec<String>| wanted.iter().all(has);
         let single = vec![spec.name.clone()];
         let chosen = match width {
-            1 => [Some(single), named, Some(numbered())].into_iter().flatten().find(all_there),
+            1 => [Some(single), named.clone(), Some(numbered())]
+                .into_iter()
+                .flatten()
+                .find(all_there),
             _ => [named.clone(), Some(numbered()), Some(single)]
                 .into_iter()
                 .flatten()
                 .find(all_there)
                 .or_else(rest),
         };
-        let chosen = chosen.ok_or_else(|| missing(spec, names.get(&spec.name), width, columns))?;
+        let chosen = chosen.ok_or_else(|| missing(spec, named.as_ref(), width, columns))?;
         found.push(InputColumns { spec: spec.clone(), columns: chosen, width, is_whole });
     }
     Ok(found)

@@ -240,7 +240,9 @@ impl Recorder {
 
     /// Takes labels of predictions; tells what became of them.
     pub fn feedback(&self, records: &[FeedbackRecord], now: u64) -> FeedbackCounts {
-        match &mut self.lock().phase {
+        let mut inner = self.lock();
+        inner.verdicts = None;
+        match &mut inner.phase {
             Phase::Watching(watching) => watching.feedback(records, now),
             // Nothing is kept while a baseline is learned.
             _ => FeedbackCounts { unknown: records.len() as u64, ..FeedbackCounts::default() },

@@ -247,12 +247,7 @@ impl Drift {
     fn offline(&self, data: &Path) -> Result<(), Failure> {
         let config = self.config.source().read().map_err(Failure::usage)?;
         let model = self.model.as_deref().unwrap_or_default();
-        let version = self.version.as_deref().map(|version| {
-            version.parse().map_err(|_| {
-                Failure::usage(format!("--version: expected a number with --data, got '{version}'"))
-            })
-        });
-        let comparison = compare(&config, model, version.transpose()?, data, self.rows)?;
+        let comparison = compare(&config, model, self.version.as_deref(), data, self.rows)?;
         print_raw(&match self.json {
             true => format!("{}\n", serde_json::to_string(&comparison)?),
             false => page::comparison(&comparison, self.limit),

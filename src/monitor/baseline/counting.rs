@@ -219,6 +219,12 @@ impl<'a> Counting<'a> {
                 let marks = self.sample.marks(0, scores.len());
                 let n_cells = edges.len() + 3;
                 self.slices.add_feature(n_cells, marks, self.settings.season, cell);
+                if let Order::Ascending { .. } = self.order {
+                    let factor = outlier_factor(&baseline, &self.sample, cell);
+                    if let Some(feature) = baseline.features.last_mut() {
+                        feature.variance_factor = Some(factor);
+                    }
+                }
             }
         }
         baseline.slices = self.slices.finish();
@@ -247,6 +253,25 @@ impl Ticks {
             self.n_rows = 0;
         }
     }
+}
+
+/// The variance factor of outlier scores: of the sample where that is all rows, and otherwise the
+/// largest of an input's, of which scores are made.
+fn outlier_factor(baseline: &Baseline, sample: &Sample, cell: impl Fn(usize) -> usize) -> f64 {
+    let Some(feature) = baseline.features.last().filter(|_| sample.is_all) else {
+        let inputs = baseline.features.iter().filter(|feature| feature.side == Side::Input);
+        return inputs.filter_map(|feature| feature.variance_factor).fold(1.0, f64::max);
+    };
+    let mut order: Vec<usize> = (0..sample.times.len()).collect();
+    order.sort_by_key(|&row| sample.times[row]);
+    let mut long_run = LongRun::new(&feature.counts, feature.cells.n_ordered());
+    let mut counts = vec![0; feature.cells.len()];
+    for rows in order.chunks_exact(TICK_ROWS) {
+        counts.fill(0);
+        rows.iter().for_each(|&row| counts[cell(row)] += 1);
+        long_run.push(&counts);
+    }
+    long_run.factor()
 }
 
 /// Adds quantiles and the feature of outlier scores, which are those of the sample's rows.

@@ -213,3 +213,6 @@ impl FeatureBaseline {
         if total == 0 { 0.0 } else { missing as f64 / total as f64 }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use crate::monitor::performance::{FitError, Reference, ScoreBaseline};
 use crate::tensor::Tensor;
 
 /// Rows that are kept, at most; of more, a uniform sample (algorithm R).
-const MOST_ROWS: usize = 500_000;
+const MOST_ROWS: usize = 200_000;
 
 /// Rows with their labels, of which the score's part of a baseline is made.
 #[derive(Debug)]

@@ -85,3 +85,6 @@ pub struct Feature {
     /// What it is, where the settings or its datatype say so; otherwise the data decide.
     pub kind: Option<Kind>,
 }
+
+#[cfg(test)]
+pub(in crate::monitor) mod tests;

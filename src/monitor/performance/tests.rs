@@ -116,9 +116,20 @@ fn a_rise_of_the_loss_is_said_and_its_end_too() {
         .map(|change| change.to)
         .collect();
     assert_eq!(states, [State::Ok], "it was acknowledged");
-    // Not acknowledged, it stays recovered.
-    stream.run(3_000, 0.45);
-    stream.run(3_000, 0.2);
+    // Not acknowledged, it stays recovered; over a restart too. It is seen soon, however long the
+    // drift lasted.
+    stream.run(30_000, 0.45);
+    stream.run(1_000, 0.2);
+    assert_eq!(stream.live.state(), State::Recovered);
+    let kept = serde_json::to_string(&stream.live.kept()).unwrap();
+    let before = stream.live.verdict(stream.n * 20);
+    stream.live = Performance::new(Arc::new(stream.live.baseline().clone()), &settings(), 0);
+    assert!(stream.live.restore(serde_json::from_str(&kept).unwrap()));
+    let after = stream.live.verdict(stream.n * 20);
+    assert_eq!((after.realised, after.loss), (before.realised, before.loss));
+    let other = ScoreBaseline::fit(&reference(&golden::multiclass(500, 0.0))).unwrap();
+    let mut other = Performance::new(Arc::new(other), &settings(), 0);
+    assert!(!other.restore(serde_json::from_str(&kept).unwrap()));
     assert_eq!(stream.live.state(), State::Recovered);
     let change = stream.live.acknowledge(stream.n * 20).unwrap();
     assert_eq!((change.from, change.to), (State::Recovered, State::Ok));

@@ -113,10 +113,13 @@ impl Detector {
 
     /// Takes the counts since the last tick, by cell, and judges all windows that end now.
     ///
+    /// References that change with the season are marked so ([`Reference::in_season`]); otherwise the one given
+    /// judges all windows, those of earlier ticks too.
+    ///
     /// Counts beyond the detector's cells are left out, those that lack are zero; a reference of
     /// another number of cells is compared in the cells that both have.
     pub fn tick(&mut self, reference: &Reference, counts: &[u32]) -> Tick {
-        self.ring.push(self.n_ticks, counts);
+        self.ring.push(self.n_ticks, counts, reference);
         self.n_ticks += 1;
         self.scratch.judge(reference, &self.ring)
     }
