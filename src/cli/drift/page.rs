@@ -60,7 +60,7 @@ pub(super) fn overview(summaries: &[Summary], now: u64) -> String {
             evidence(of.evidence, of.threshold, of.state),
             grouped(of.rows),
             match of.baseline.learning {
-                Some(wanted) => learning(&of.baseline, wanted),
+                Some(missing) => learning(&of.baseline, missing),
                 None => moved,
             },
         ]);
@@ -93,10 +93,12 @@ pub(super) fn verdict(verdict: &Verdict, window: &str, limit: usize, now: u64) -
         &[5, 6, 7, 8],
     );
     let mut windows = Vec::new();
+    // What one feature needs, for the mean of all to be beyond the threshold whatever the others say.
+    let alone = verdict.threshold + (verdict.features.len() as f64).ln();
     for feature in verdict.features.iter().take(limit) {
         let shown = chosen(feature, window);
         windows.extend(shown.map(|shown| shown.window.as_str()));
-        columns.push(row(feature, shown, verdict.threshold));
+        columns.push(row(feature, shown, alone));
     }
     columns.write(&mut text);
     if verdict.features.len() > limit {
@@ -193,7 +195,7 @@ fn head(verdict: &Verdict, now: u64) -> String {
     );
     let baseline = &verdict.baseline;
     let of_baseline = match baseline.learning {
-        Some(wanted) => learning(baseline, wanted),
+        Some(missing) => learning(baseline, missing),
         None => {
             format!("baseline of {} rows ({})", grouped(baseline.rows), origin(baseline.origin))
         }
@@ -393,7 +395,8 @@ fn origin(origin: Origin) -> &'static str {
     }
 }
 
-fn learning(baseline: &BaselineInfo, wanted: u64) -> String {
+fn learning(baseline: &BaselineInfo, missing: u64) -> String {
+    let wanted = baseline.rows.saturating_add(missing);
     format!("learning a baseline: {} of {} rows", grouped(baseline.rows), grouped(wanted))
 }
 
