@@ -28,6 +28,7 @@ mod onnx;
 mod operators;
 mod plan;
 mod recurrent;
+mod rowwise;
 mod steps;
 mod warmup;
 
