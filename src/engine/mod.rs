@@ -20,6 +20,7 @@ mod bfloat16;
 mod convert;
 mod dense;
 mod doubles;
+mod extremes;
 mod graph;
 mod guards;
 mod kernel;
@@ -29,6 +30,7 @@ mod operators;
 mod plan;
 mod recurrent;
 mod rowwise;
+mod sizes;
 mod steps;
 mod warmup;
 

@@ -10,11 +10,12 @@ use tract_onnx::prelude::{
     TypedModel,
 };
 use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan};
+use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use super::rowwise::Program;
 use super::steps::Steps;
-use super::{LoadError, OnnxModel, RunError, catching, convert, kernel, reason};
+use super::{LoadError, OnnxModel, RunError, catching, convert, kernel, reason, sizes};
 use crate::tensor::{NamedShapes, Shape, Signature, Tensor, TensorSpec};
 
 /// Plans kept for concrete shapes, at most, a version.
@@ -240,7 +241,9 @@ impl Runnable {
         let graph = model.translate()?;
         let plan = catching(move || -> Result<_, TractError> {
             let graph = with_sizes(graph, sizes)?.into_optimized()?;
-            plan(graph)
+            let plan = plan(graph)?;
+            sizes::check_fixed(plan.model())?;
+            Ok(plan)
         });
         let plan = plan
             .map_err(LoadError::Compile)?
@@ -268,7 +271,12 @@ impl Runnable {
         }
         let outputs = catching(|| match &self.steps {
             Some(steps) => steps.run(self.plan.model(), values),
-            None => self.plan.run(values),
+            None => {
+                self.plan.spawn()?.run_plan_with_eval(values, |context, state, node, inputs| {
+                    sizes::check_node(node, &inputs, context.symbols)?;
+                    eval(context, state, node, inputs)
+                })
+            }
         });
         let outputs = outputs.map_err(RunError::Panic)?.map_err(|error| failure(&error))?;
         if outputs.len() != signature.outputs.len() {
