@@ -33,6 +33,9 @@ use evidence::Scratch;
 pub use reference::Reference;
 use ring::Ring;
 
+/// Windows that end at one tick, at most.
+pub const MOST_WINDOWS: usize = ring::LEVELS as usize * ring::PER_LEVEL;
+
 /// What is no drift.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -69,7 +72,7 @@ impl Settings {
 pub struct Tick {
     /// ln of the Shiryaev–Roberts sum; drift where it reaches the logarithm of the promised
     /// number of ticks between false alarms. Never above the exact value: windows whose evidence is at most e in any case count
-    /// as 0, so that the sum itself is below the exact one by at most e times the number of windows (80).
+    /// as 0, so that the sum itself is below the exact one by at most e times the number of windows ([`MOST_WINDOWS`]).
     /// At least 0.
     pub log_sum: f64,
     /// The window with the most evidence: its start estimates when the change began.
@@ -89,7 +92,7 @@ pub struct Window {
     pub log_evidence: f64,
 }
 
-/// Watches one feature. At most 80 buckets of counts, whatever the number of ticks.
+/// Watches one feature. At most [`MOST_WINDOWS`] buckets of counts, whatever the number of ticks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Detector {
     n_ticks: u64,
@@ -120,7 +123,7 @@ impl Detector {
     /// another number of cells is compared in the cells that both have.
     pub fn tick(&mut self, reference: &Reference, counts: &[u32]) -> Tick {
         self.ring.push(self.n_ticks, counts, reference);
-        self.n_ticks += 1;
+        self.n_ticks = self.n_ticks.saturating_add(1);
         self.scratch.judge(reference, &self.ring)
     }
 
@@ -156,6 +159,9 @@ pub fn mean(log_sums: &[f64]) -> f64 {
 /// The features that drifted, of those whose evidence is given by its logarithm: at most the share
 /// `level` of them wrongly, on average, under any dependence (e-BH: Wang and Ramdas 2022). The
 /// most evidence first.
+///
+/// It holds of evidence with expectation at most 1. [`Window::log_evidence`] of the best window is the largest of up to
+/// [`MOST_WINDOWS`]: subtract the logarithm of that.
 #[must_use]
 pub fn e_bh(log_evidence: &[f64], level: f64) -> Vec<usize> {
     let mut order: Vec<usize> =

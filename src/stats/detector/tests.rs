@@ -265,7 +265,7 @@ fn memory_is_bounded_and_nothing_is_lost() {
             assert_eq!(ring.since(0), [tick + 1, 2 * (tick + 1)]);
         }
     }
-    assert!(ring.newest_first().count() <= 80);
+    assert!(ring.newest_first().count() <= MOST_WINDOWS);
     // Starts of windows are dense where they are new, and multiples of powers of two.
     let starts: Vec<u64> = ring.newest_first().map(|part| part.start_tick).collect();
     assert_eq!(starts[..4], [99_999, 99_998, 99_997, 99_996]);
@@ -334,6 +334,29 @@ fn seasons_are_no_drift_and_drift_is_found_in_each() {
         (tick.log_sum > PROMISE).then_some(tick)
     });
     assert!(found.is_some_and(|tick| tick.best.rows > 400), "{found:?}");
+}
+
+#[test]
+fn what_is_read_back_is_not_believed() {
+    let reference = reference(20_000, &Settings::default());
+    let mut detector = Detector::new(2);
+    for _ in 0..20 {
+        detector.tick(&reference, &[1, 2]);
+    }
+    let kept = serde_json::to_value(&detector).unwrap();
+    assert!(serde_json::from_value::<Detector>(kept.clone()).is_ok());
+    let spoilt: [(&str, serde_json::Value); 5] = [
+        ("/ring/counts", serde_json::json!([1, 2, 3])),
+        ("/ring/n_cells", serde_json::json!(u64::MAX)),
+        ("/ring/expected", serde_json::json!([1.0])),
+        ("/ring/buckets/0/level", serde_json::json!(20)),
+        ("/ring/buckets/1/start_tick", serde_json::json!(0)),
+    ];
+    for (pointer, value) in spoilt {
+        let mut spoilt = kept.clone();
+        *spoilt.pointer_mut(pointer).unwrap() = value;
+        assert!(serde_json::from_value::<Detector>(spoilt).is_err(), "{pointer}");
+    }
 }
 
 #[test]
