@@ -319,8 +319,9 @@ fn seasons_are_no_drift_and_drift_is_found_in_each() {
         found |= unaware.tick(&plain, &counts).log_sum > PROMISE;
     }
     assert!(found && most < 3.0, "{most}");
+    assert!(seasonal.tick(&by_season[0], &[5, 10, 15, 20]).newest_is_back);
     // Always night.
-    let ticks = (2000..2200).find(|tick| {
+    let ticks = (2001..2200).find(|tick| {
         let slot = tick / 100 % 2;
         seasonal.tick(&by_season[slot], &[20, 15, 10, 5]).log_sum > PROMISE
     });
