@@ -8,7 +8,8 @@ use super::{Tick, Window};
 /// Terms of a sum this much (as a logarithm) below the largest are left out.
 const NEGLIGIBLE: f64 = -25.0;
 
-/// Terms below exp of this are left out, too: a hundred bets lack at most 0.02 of evidence, where an alarm takes thousands.
+/// Terms below exp of this are left out, too: a hundred bets lack at most 0.02 of evidence, where
+/// an alarm takes thousands.
 const NOTHING: f64 = -9.0;
 
 /// A window whose evidence cannot be above exp of this is not looked at closer: most windows of
@@ -105,7 +106,8 @@ impl Scratch {
         (shares, tolerance)
     }
 
-    /// The same as [`window`](Self::window) for a window of several seasons: omnibus bets against their mixture.
+    /// The same as [`window`](Self::window) for a window of several seasons: omnibus bets against
+    /// their mixture.
     fn mixed_window(
         &mut self,
         reference: &Reference,
@@ -127,15 +129,15 @@ impl Scratch {
         ln_sum(&self.bets)
     }
 
-    /// The window's values, and ln of the largest likelihood that a law of the tolerance gives them; nothing
-    /// where no bet can win more than [`LEAST_GAIN`] on them.
+    /// The window's values, and ln of the largest likelihood that a law of the tolerance gives
+    /// them; nothing where no bet can win more than [`LEAST_GAIN`] on them.
     fn ln_likelihood(&mut self, tolerance: &Tolerance) -> Option<(f64, f64)> {
         let total: f64 = self.counts.iter().sum();
         if tolerance.nearest(&self.counts, total, &mut self.nearest) == Nearest::Own {
             return None;
         }
-        // No bet wins more than the law of the window's own shares would: Σ c ln(1 + y), y = c / (n p) - 1, which is at
-        // most Σ c (y - y²/2 + y³/3).
+        // No bet wins more than the law of the window's own shares would: Σ c ln(1 + y), y = c / (n
+        // p) - 1, which is at most Σ c (y - y²/2 + y³/3).
         let mut most = 0.0;
         for (&count, &nearest) in self.counts.iter().zip(&self.nearest) {
             let y = count / (total * nearest.max(f64::MIN_POSITIVE)) - 1.0;

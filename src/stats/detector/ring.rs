@@ -1,7 +1,8 @@
 //! Counts of all ticks so far in logarithmic space.
 //!
-//! An exponential histogram (Datar, Gionis, Indyk and Motwani 2002): buckets of 1, 2, 4, ... ticks, at most
-//! four of each size, the newest ones the smallest. A suffix of the buckets is a window that ends now.
+//! An exponential histogram (Datar, Gionis, Indyk and Motwani 2002): buckets of 1, 2, 4, ... ticks,
+//! at most four of each size, the newest ones the smallest. A suffix of the buckets is a window
+//! that ends now.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +25,8 @@ pub(super) struct Ring {
     buckets: Vec<Bucket>,
     /// Counts of the buckets, one bucket after the other.
     counts: Vec<u64>,
-    /// Where references change with the season: what they made expect, a bucket at a time ([`Part::expected`]). Empty
-    /// where they do not.
+    /// Where references change with the season: what they made expect, a bucket at a time
+    /// ([`Part::expected`]). Empty where they do not.
     expected: Vec<f64>,
 }
 

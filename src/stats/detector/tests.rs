@@ -9,7 +9,8 @@ const EXACT: Settings = Settings { tolerance: 0.0, z: 0.0, variance_factor: 1.0 
 /// Logarithm of ten thousand ticks between false alarms.
 const PROMISE: f64 = 9.210_340_371_976_184;
 
-/// Counts of 50 values a tick in 16 equally frequent cells of a standard normal law, and a cell for those missing.
+/// Counts of 50 values a tick in 16 equally frequent cells of a standard normal law, and a cell for
+/// those missing.
 struct Traffic {
     rng: fastrand::Rng,
     edges: Vec<f64>,
@@ -53,7 +54,8 @@ fn largest_expectation(tolerance: &Tolerance, of: &[f64]) -> f64 {
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
-    (prop_oneof![Just(0.0), Just(0.1), 0.0..2.0], prop_oneof![Just(0.0), Just(3.5)], 1.0..30.0)
+    let tolerance = prop_oneof![Just(0.0), Just(0.1), 0.0..2.0, Just(f64::NAN)];
+    (tolerance, prop_oneof![Just(0.0), Just(3.5)], 1.0..30.0)
         .prop_map(|(tolerance, z, variance_factor)| Settings { tolerance, z, variance_factor })
 }
 
@@ -128,8 +130,8 @@ proptest! {
     }
 }
 
-/// The evidence of a window has expectation at most 1 under laws of the tolerance: all counts of few values are
-/// gone through.
+/// The evidence of a window has expectation at most 1 under laws of the tolerance: all counts of
+/// few values are gone through.
 #[test]
 fn the_expected_evidence_is_at_most_one() {
     let settings = Settings { tolerance: 0.2, z: 0.0, variance_factor: 1.0 };
