@@ -173,9 +173,10 @@ impl Firing {
         let mut ended = Vec::new();
         for key in keys {
             let Some(alert) = self.alerts.get_mut(&key) else { continue };
-            let stays = |part: &Option<String>| feature.is_some() && part.as_deref() != feature;
-            if alert.parts.keys().any(|(part, _)| stays(part)) {
-                alert.parts.retain(|(part, _), _| stays(part));
+            let is_left = |part: &Option<String>| feature.is_some() && part.as_deref() != feature;
+            // What is said of all features together goes with the last of them.
+            if alert.parts.keys().any(|(part, _)| part.is_some() && is_left(part)) {
+                alert.parts.retain(|(part, _), _| is_left(part));
             } else {
                 ended.extend(self.end(&key, now));
             }

@@ -283,6 +283,12 @@ fn what_is_closed_and_what_is_a_moment() {
     assert_eq!(closed["type"], "dev.tidegate.drift.closed");
     assert_eq!(closed["data"]["events"][0]["evidence"], 18.0);
     bench.wait_for("tidegate_alerts_firing 0");
+    // All features acknowledged one by one are all that there was.
+    bench.sender.offer(drifted("loan", None));
+    bench.sender.offer(drifted("loan", Some("age")));
+    bench.wait_for("tidegate_alerts_firing 1");
+    bench.sender.resolve("loan", 2, None, Some("age"));
+    bench.wait_for("tidegate_alerts_firing 0");
     // A classical detector has no word for the end: its alert ends ten minutes later.
     let mut alarm = drifted("digits", None);
     alarm.detector = "adwin".to_owned();

@@ -78,7 +78,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         Ends::caught().map_err(start_error)?
     };
     let config = Arc::new(source.read()?);
-    let logging = install_log(&config)?;
+    // Held to the end, so that the last line is written too.
+    let logging = Arc::new(install_log(&config)?);
     install_panic_hook();
     let telemetry = Arc::new(Telemetry::default());
     telemetry.gauge(names::BUILD_INFO, &BUILD).set(1.0);
@@ -99,7 +100,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         &config.observe,
         threads::yield_to_io,
         move |what| match what {
-            Told::Changed(event) => told.offer(event),
+            Told::Changed(event) => told.offer(*event),
             Told::Over { model, version, segment, feature } => {
                 told.resolve(&model, version, segment.as_deref(), feature.as_deref());
             }
@@ -133,8 +134,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    let admin_part =
-        AdminPart { source, parts, registry: registry.clone(), telemetry, logging, alerts };
+    let admin_part = AdminPart {
+        source,
+        parts,
+        registry: registry.clone(),
+        telemetry,
+        logging: Arc::clone(&logging),
+        alerts,
+    };
     let limits = config.shutdown;
     admin_runtime.block_on(admin_part.run(admin, ends, async {
         health.drain();
@@ -159,6 +166,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     let threads = registry_threads.0.into_iter().chain(compute).chain([monitor_thread]);
     threads::join(threads, JOIN_AT_MOST);
     tracing::info!("ended");
+    drop(logging);
     Ok(())
 }
 
@@ -189,7 +197,7 @@ struct AdminPart {
     parts: server::Parts,
     registry: Registry,
     telemetry: Arc<Telemetry>,
-    logging: Logging,
+    logging: Arc<Logging>,
     alerts: alert::Sender,
 }
 

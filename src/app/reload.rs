@@ -29,7 +29,7 @@ pub(super) struct Reloader {
     source: Source,
     registry: Registry,
     telemetry: Arc<Telemetry>,
-    logging: Logging,
+    logging: Arc<Logging>,
     alerts: alert::Sender,
     last: Arc<Mutex<LastReload>>,
 }
@@ -39,7 +39,7 @@ impl Reloader {
         source: Source,
         registry: Registry,
         telemetry: Arc<Telemetry>,
-        logging: Logging,
+        logging: Arc<Logging>,
         alerts: alert::Sender,
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
@@ -54,13 +54,19 @@ impl Reloader {
         let _watch = self.watch(changed);
         let mut hangups = signal(SignalKind::hangup()).ok();
         let mut ticks = tokio::time::interval(PUBLISH);
+        let mut seen = self.source.stamp();
         loop {
             tokio::select! {
                 Some(request) = requests.recv() => self.answer(request).await,
                 Some(()) = changes.recv() => {
                     tokio::time::sleep(DEBOUNCE).await;
                     while changes.try_recv().is_ok() {}
-                    if self.registry.live().config.reload.watch {
+                    // Another file of the folder: a log that is written there would otherwise
+                    // have each of its own lines followed by another.
+                    let stamp = self.source.stamp();
+                    let is_new = stamp != seen;
+                    seen = stamp;
+                    if is_new && self.registry.live().config.reload.watch {
                         self.report(self.reload("file").await);
                     }
                 }

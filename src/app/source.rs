@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigErrors};
+use crate::repository;
 
 /// Larger files than this are no configuration.
 const LARGEST: u64 = 16 << 20;
@@ -45,6 +46,12 @@ impl Source {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells one content of the file from another without reading it; nothing where it is not
+    /// there.
+    pub(super) fn stamp(&self) -> Option<repository::Stamp> {
+        repository::stamp(&self.path)
     }
 
     /// Reads and validates the file under the environment's overrides.

@@ -240,7 +240,9 @@ impl Recorder {
 
     /// Takes labels of predictions; tells what became of them.
     pub fn feedback(&self, records: &[FeedbackRecord], now: u64) -> FeedbackCounts {
-        match &mut self.lock().phase {
+        let mut inner = self.lock();
+        inner.verdicts = None;
+        match &mut inner.phase {
             Phase::Watching(watching) => watching.feedback(records, now),
             // Nothing is kept while a baseline is learned.
             _ => FeedbackCounts { unknown: records.len() as u64, ..FeedbackCounts::default() },
@@ -472,7 +474,7 @@ impl Inner {
     /// Counts the rows that wait.
     fn count(&mut self, now: u64) {
         if let Phase::Watching(watching) = &mut self.phase
-            && self.rows.len() > 0
+            && !self.rows.is_empty()
         {
             watching.count(&self.rows, &self.requests, now);
             self.rows.clear();

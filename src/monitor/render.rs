@@ -3,11 +3,13 @@
 //! Bounded, whatever the traffic. With F numeric features, C categorical ones and S segments a
 //! version has 9 (1 + S) + 14 F + 10 C series: 7,177 for 512 numeric features without segments.
 //! Segments have no series by feature; the admin plane shows them. Where `cell_metrics` is on,
-//! 2 more for each cell of each feature (some 22 cells of a numeric one, 34 at most).
+//! 2 more for each cell of each feature (some 22 cells of a numeric one, 34 at most). Performance has
+//! 45 at most.
 
 use std::sync::Arc;
 
 use super::feature::Side;
+use super::performance::{Band, Estimated, Measures, PerformanceVerdict};
 use super::verdict::{Event, FeatureVerdict, State, Verdict, WindowVerdict};
 use crate::telemetry::names::{self, Metric};
 use crate::telemetry::{Series, SeriesKind, Telemetry, render_family};
@@ -109,6 +111,91 @@ pub fn render(verdicts: &[Arc<Verdict>], out: &mut String) {
     window_gauge(names::DRIFT_OUT_OF_RANGE, |f, window| {
         (!is_categorical(f)).then_some(window.out_of_range)
     });
+    render_performance(verdicts, out);
+}
+
+/// Appends the performance of what has a baseline or labels: 3 series a version and 5 of its
+/// labels; 9 measures, of the baseline and, over each window, by labels; 5 of them estimated.
+fn render_performance(verdicts: &[Arc<Verdict>], out: &mut String) {
+    let versions: Vec<(Labels<'_>, &PerformanceVerdict)> = verdicts
+        .iter()
+        .filter_map(|verdict| Some((Labels::of(verdict), verdict.performance.as_ref()?)))
+        .collect();
+    for (metric, value) in [
+        (
+            names::PERFORMANCE_STATE,
+            (|performance| state(performance.state)) as fn(&PerformanceVerdict) -> f64,
+        ),
+        (names::PERFORMANCE_EVIDENCE, |performance| performance.loss.evidence),
+        (names::PERFORMANCE_THRESHOLD, |performance| performance.loss.threshold),
+    ] {
+        let series = versions.iter().map(|(labels, of)| (labels.version(), value(of)));
+        render_family(out, metric, SeriesKind::Gauge, series);
+    }
+    let labels = versions.iter().flat_map(|(labels, performance)| {
+        let counts = &performance.labels;
+        [
+            ("joined", counts.joined),
+            ("late", counts.late),
+            ("unknown", counts.unknown),
+            ("duplicate", counts.duplicate),
+            ("invalid", counts.invalid),
+        ]
+        .map(|(outcome, count)| {
+            let mut series = labels.version();
+            series.push(("outcome", outcome));
+            (series, count as f64)
+        })
+    });
+    render_family(out, names::PERFORMANCE_LABELS, SeriesKind::Counter, labels);
+    let mut measures = Vec::new();
+    for (labels, performance) in &versions {
+        let mut push = |source, window, rows: u64, values: &[(&'static str, Option<f64>)]| {
+            for (measure, value) in values.iter().filter(|_| rows > 0) {
+                let Some(value) = value else { continue };
+                let mut series = labels.version();
+                series.extend([("measure", *measure), ("source", source), ("window", window)]);
+                measures.push((series, *value));
+            }
+        };
+        if let Some(baseline) = &performance.baseline {
+            push("baseline", "all", 1, &by_name(baseline));
+        }
+        let is_shown = |window: &str| WINDOWS.contains(&window);
+        for of in performance.realised.iter().filter(|of| is_shown(&of.window)) {
+            push("labels", &of.window, of.rows, &by_name(&of.measures));
+        }
+        for of in performance.estimated.iter().filter(|of| is_shown(&of.window)) {
+            let Estimated { accuracy, precision, recall, f1, roc_auc } = of.measures;
+            let value = |band: Option<Band>| band.map(|band| band.value);
+            let values = [
+                ("accuracy", value(accuracy)),
+                ("precision", value(precision)),
+                ("recall", value(recall)),
+                ("f1", value(f1)),
+                ("roc_auc", value(roc_auc)),
+            ];
+            push("estimated", &of.window, of.rows, &values);
+        }
+    }
+    render_family(out, names::PERFORMANCE_MEASURE, SeriesKind::Gauge, measures);
+}
+
+/// Measures with the names that their label has.
+pub fn by_name(measures: &Measures) -> [(&'static str, Option<f64>); 9] {
+    let Measures { accuracy, precision, recall, f1, log_loss, roc_auc, mae, rmse, bias } =
+        *measures;
+    [
+        ("accuracy", accuracy),
+        ("precision", precision),
+        ("recall", recall),
+        ("f1", f1),
+        ("log_loss", log_loss),
+        ("roc_auc", roc_auc),
+        ("mae", mae),
+        ("rmse", rmse),
+        ("bias", bias),
+    ]
 }
 
 /// A value of one window; nothing where the feature has none.

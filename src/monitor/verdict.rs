@@ -64,7 +64,7 @@ pub struct BaselineInfo {
     pub origin: Origin,
     /// Rows that it was made of.
     pub rows: u64,
-    /// Rows wanted before it is complete, while it is being learned.
+    /// Rows that it still lacks, while it is being learned.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub learning: Option<u64>,
     /// When it was made.

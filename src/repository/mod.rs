@@ -66,8 +66,9 @@ pub struct Fingerprint {
     baseline: Option<Stamp>,
 }
 
+/// What tells one content of a file from another without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+pub struct Stamp {
     size: u64,
     modified: SystemTime,
     inode: u64,
@@ -153,9 +154,8 @@ fn scan_version(path: &Path, settle: Duration) -> FoundVersion {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return FoundVersion::Missing,
         Err(error) => return FoundVersion::Unreadable(error.to_string()),
     };
-    let model = stamp(&metadata);
-    let [golden, baseline] = [GOLDEN_FILE, BASELINE_FILE]
-        .map(|file| fs::metadata(path.join(file)).ok().map(|metadata| stamp(&metadata)));
+    let model = stamp_of(&metadata);
+    let [golden, baseline] = [GOLDEN_FILE, BASELINE_FILE].map(|file| stamp(&path.join(file)));
     let beside = golden.iter().chain(&baseline).map(|stamp| stamp.modified);
     let youngest = beside.fold(model.modified, SystemTime::max);
     // A time in the future says nothing about what is going on now.
@@ -203,21 +203,27 @@ fn read_file(folder: &Path, file: &'static str, limit: u64) -> Result<Vec<u8>, R
     let failed = |error| ReadError::Io { file, error };
     let path = folder.join(file);
     let mut opened = File::open(&path).map_err(failed)?;
-    let before = stamp(&opened.metadata().map_err(failed)?);
+    let before = stamp_of(&opened.metadata().map_err(failed)?);
     if before.size > limit {
         return Err(ReadError::TooLarge { file, size: before.size, limit });
     }
     let mut bytes = Vec::with_capacity(usize::try_from(before.size).unwrap_or(0));
     Read::take(&mut opened, limit).read_to_end(&mut bytes).map_err(failed)?;
     // The path, not the open file: a rename over it is a change as well.
-    let after = stamp(&fs::metadata(&path).map_err(failed)?);
+    let after = stamp_of(&fs::metadata(&path).map_err(failed)?);
     if after != before || bytes.len() as u64 != before.size {
         return Err(ReadError::Changed { file });
     }
     Ok(bytes)
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
+/// The stamp of a file; nothing where it cannot be looked at.
+#[must_use]
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().map(|metadata| stamp_of(&metadata))
+}
+
+fn stamp_of(metadata: &Metadata) -> Stamp {
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     Stamp { size: metadata.len(), modified, inode: inode(metadata) }
 }

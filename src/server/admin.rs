@@ -121,6 +121,11 @@ struct VersionStatus<'a> {
     load_ms: f64,
     expected_us: f64,
     in_flight: usize,
+    /// Whether it is watched for drift.
+    watched: bool,
+    /// Why it is not, although it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unwatched_because: Option<&'a str>,
 }
 
 pub(super) fn label(path: &str) -> Label {
@@ -241,6 +246,8 @@ fn status(plane: &AdminPlane) -> Reply {
                         load_ms: version.loaded.took.as_secs_f64() * 1e3,
                         expected_us: version.executor.expected_cost().as_secs_f64() * 1e6,
                         in_flight: version.executor.in_flight(),
+                        watched: version.recorder.is_some(),
+                        unwatched_because: version.unwatched.as_deref(),
                     }
                 })
                 .collect(),

@@ -11,6 +11,8 @@ pub mod classical;
 pub mod confidence;
 pub mod detector;
 pub mod effect;
+pub mod kolmogorov;
 pub mod performance;
+pub mod sample;
 pub mod special;
 pub mod variance;

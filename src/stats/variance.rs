@@ -108,8 +108,8 @@ impl LongRun {
     /// The factor, at least 1: the largest over directions of what the lengths of windows say.
     ///
     /// Directions are location and scale, all cells together, and each cell. Lengths count
-    /// that have at least 24 windows; a longer one counts if its factor is larger by three standard errors (four and a half
-    /// for a single cell), plus one standard error for what chance may hide. Where the longest still grows, the limit is
+    /// that have at least 24 windows; a longer one counts if its factor is larger by three standard deviations of chance (four
+    /// and a half for a single cell), plus one standard error for what chance may hide. Where the longest still grows, the limit is
     /// extrapolated by the law f(L) = f - C / L that summable correlations obey: twice the factor of the longest less that of
     /// half its length.
     #[must_use]
@@ -131,7 +131,7 @@ impl LongRun {
         let mut stopped = false;
         for level in &self.levels {
             let Some(Estimate { factor, error }) = estimate(level) else { break };
-            if factor > best * (1.0 + sure * error) {
+            if factor > best * chance(sure, error) {
                 // It grows: how far, nobody knows before a longer length says that it stops.
                 best = factor;
                 let further = if stopped { factor } else { 2.0 * factor - before };
@@ -194,6 +194,14 @@ impl LongRun {
     }
 }
 
+/// By what a factor may be too large at so many standard deviations: of chi-square over its
+/// degrees of freedom, by Wilson and Hilferty's cube root (1931).
+fn chance(sure: f64, error: f64) -> f64 {
+    // With ν degrees of freedom the relative standard error is √(2 / ν).
+    let ninth = error * error / 9.0;
+    (1.0 - ninth + sure * ninth.sqrt()).powi(3)
+}
+
 impl Level {
     fn new(n_directions: usize) -> Self {
         let zeros = || vec![0.0; n_directions];
@@ -228,4 +236,81 @@ impl Sums {
 
 fn product(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::special::normal_quantile;
+    use super::*;
+
+    /// The factor of a first-order autoregression, found from its first `rows` values.
+    fn factor(phi: f64, rows: usize, seed: u64) -> f64 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let edges: Vec<f64> = (1..16).map(|k| normal_quantile(f64::from(k) / 16.0)).collect();
+        let mut long_run = LongRun::new(&[100; 16], 16);
+        let mut x = 0.0;
+        for _ in 0..rows / 8 {
+            let mut counts = [0; 16];
+            for _ in 0..8 {
+                let noise = normal_quantile(rng.f64().max(1e-300));
+                x = phi * x + (1.0 - phi * phi).sqrt() * noise;
+                counts[edges.partition_point(|&edge| edge < x)] += 1;
+            }
+            long_run.push(&counts);
+        }
+        long_run.factor()
+    }
+
+    #[test]
+    fn independent_rows_have_factor_one() {
+        for seed in 0..5 {
+            for rows in [1000, 20_000] {
+                let factor = factor(0.0, rows, seed);
+                assert!(factor < 1.5, "{rows}: {factor}");
+            }
+        }
+    }
+
+    /// The true factor of the mean is (1 + φ) / (1 - φ).
+    #[test]
+    fn correlation_is_measured() {
+        for (phi, expected) in [(0.3, 1.86), (0.7, 5.67), (0.9, 19.0)] {
+            let mut factors: Vec<f64> = (0..9).map(|seed| factor(phi, 20_000, seed)).collect();
+            factors.sort_by(f64::total_cmp);
+            let found = factors[4] / expected;
+            assert!((0.8..1.3).contains(&found), "{phi}: {factors:?}");
+            assert!(factors[0] > 0.7 * expected, "{phi}: {factors:?}");
+        }
+    }
+
+    #[test]
+    fn bursts_of_one_cell_count() {
+        // A hundredth of the rows is missing, in bursts of 40.
+        let mut long_run = LongRun::new(&[50, 50, 1], 2);
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..5000 {
+            let mut counts = [0; 3];
+            (0..40).for_each(|_| counts[usize::from(rng.bool())] += 1);
+            if rng.u8(0..100) == 0 {
+                counts = [0, 0, 40];
+            }
+            long_run.push(&counts);
+        }
+        let factor = long_run.factor();
+        assert!((30.0..60.0).contains(&factor), "{factor}");
+    }
+
+    #[test]
+    fn what_is_too_little_or_odd_is_defined() {
+        assert_eq!(LongRun::new(&[], 3).factor(), 1.0);
+        assert_eq!(LongRun::new(&[1, 2, 3], 9).factor(), 1.0);
+        let mut long_run = LongRun::new(&[0, 0, 0, 0], 4);
+        for _ in 0..100 {
+            long_run.push(&[]);
+            long_run.push(&[0, 0]);
+            long_run.push(&[u32::MAX, 0, 0, 0, 7]);
+        }
+        let factor = long_run.factor();
+        assert!(factor >= 1.0 && factor.is_finite());
+    }
 }

@@ -261,6 +261,31 @@ pub const DRIFT_OUT_OF_RANGE: Metric = metric(
     "tidegate_drift_out_of_range_share",
     "Share of values below the baseline's least or above its greatest.",
 );
+/// Performance's state, by `model`, `version`.
+pub const PERFORMANCE_STATE: Metric = metric(
+    "tidegate_performance_state",
+    "State of the loss by labels: 0 learning, 1 ok, 2 suspected, 3 drifted, 4 recovered.",
+);
+/// The loss's evidence, labels as above.
+pub const PERFORMANCE_EVIDENCE: Metric = metric(
+    "tidegate_performance_evidence",
+    "Evidence that the loss is beyond its limit: the logarithm of the detector's sum.",
+);
+/// Evidence that means worse performance, labels as above.
+pub const PERFORMANCE_THRESHOLD: Metric = metric(
+    "tidegate_performance_threshold",
+    "Evidence that means worse performance: the logarithm of the promised ticks between false alarms.",
+);
+/// A measure, by the labels above, `measure`, `source` and `window`.
+pub const PERFORMANCE_MEASURE: Metric = metric(
+    "tidegate_performance_measure",
+    "Performance: of the baseline, by labels, or estimated from scores, which does not see concept drift.",
+);
+/// Labels, by `model`, `version`, `outcome`.
+pub const PERFORMANCE_LABELS: Metric = metric(
+    "tidegate_performance_labels_total",
+    "Labels that came, by outcome: joined, late, unknown, duplicate or invalid.",
+);
 /// Changes of state, by `model`, `detector`, `state`.
 pub const DRIFT_EVENTS: Metric =
     metric("tidegate_drift_events_total", "Changes of state, by the state after.");

@@ -36,6 +36,7 @@ fn sigterm_answers_what_was_accepted_and_exits_with_0() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let status = server.wait();
     assert_eq!(status.code(), Some(0));
+    eventually("the last line of the log", || server.log_lines("ended").pop());
     drop(idle);
 }
 

@@ -128,3 +128,18 @@ fn readiness_is_that_of_the_configured_models() {
     file("1/model.onnx");
     eventually("readiness", || (server.get("/v2/health/ready").status == 200).then_some(()));
 }
+
+/// A log in the configuration's folder once had each of its own lines followed by another.
+#[test]
+fn other_files_beside_the_configuration_are_not_it() {
+    let server = Setup::with_models(&["digits"]).start();
+    let beside = server.config_path().with_file_name("server.log");
+    for line in 0..5 {
+        std::fs::write(&beside, format!("line {line}")).unwrap();
+        std::thread::park_timeout(std::time::Duration::from_millis(120));
+    }
+    // What the file's own change does is seen, so events do come.
+    server.write_config("[models.digits]\nprimary = \"candidate\"");
+    eventually("the new primary", || (primary(&server) == "2").then_some(()));
+    assert_eq!(server.metric("tidegate_config_reloads_total", &["unchanged"]), 0.0);
+}

@@ -1,6 +1,7 @@
 //! `tidegate drift`
 
 mod bars;
+mod columns;
 mod page;
 
 use std::path::{Path, PathBuf};

@@ -2,13 +2,16 @@
 
 use std::fmt::Write;
 
-use console::{Alignment, Style, measure_text_width, pad_str, style, truncate_str};
+use console::{Style, style};
 
 use super::Summary;
 use super::bars::{ago, bar, grouped, percent, sparkline};
+use super::columns::Columns;
 use crate::monitor::baseline::Origin;
 use crate::monitor::compare::Comparison;
 use crate::monitor::feature::{Kind, Side};
+use crate::monitor::performance::{Measures, PerformanceVerdict};
+use crate::monitor::render::by_name;
 use crate::monitor::times::rfc3339;
 use crate::monitor::verdict::{
     BaselineInfo, FeatureVerdict, Histogram, History, State, Verdict, WindowVerdict,
@@ -23,48 +26,6 @@ const SPARKLINE: usize = 20;
 
 /// Cells named in a row, at most.
 const MOST_MOVED: usize = 3;
-
-/// Columns of text, each as wide as its widest cell.
-struct Columns {
-    rows: Vec<Vec<String>>,
-    /// Which columns are numbers.
-    right: &'static [usize],
-}
-
-impl Columns {
-    fn new(header: &[&str], right: &'static [usize]) -> Self {
-        let bold = |name: &&str| style(*name).bold().to_string();
-        Self { rows: vec![header.iter().map(bold).collect()], right }
-    }
-
-    fn push(&mut self, row: Vec<String>) {
-        self.rows.push(row);
-    }
-
-    /// Lines that fit the terminal, where there is one.
-    fn write(&self, text: &mut String) {
-        let n_columns = self.rows.first().map_or(0, Vec::len);
-        let widest = |column: usize| {
-            self.rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..n_columns).map(widest).collect();
-        let terminal = console::Term::stdout().size_checked().map(|(_, width)| usize::from(width));
-        for row in &self.rows {
-            let cells = row.iter().enumerate().map(|(column, cell)| {
-                let is_right = self.right.contains(&column);
-                let alignment = if is_right { Alignment::Right } else { Alignment::Left };
-                pad_str(cell, widths[column], alignment, None).into_owned()
-            });
-            let line = cells.collect::<Vec<_>>().join("  ");
-            let line = match terminal {
-                Some(width) => truncate_str(&line, width, "…").into_owned(),
-                None => line,
-            };
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-    }
-}
 
 /// Everything that is watched.
 pub(super) fn overview(summaries: &[Summary], now: u64) -> String {
@@ -99,7 +60,7 @@ pub(super) fn overview(summaries: &[Summary], now: u64) -> String {
             evidence(of.evidence, of.threshold, of.state),
             grouped(of.rows),
             match of.baseline.learning {
-                Some(wanted) => learning(&of.baseline, wanted),
+                Some(missing) => learning(&of.baseline, missing),
                 None => moved,
             },
         ]);
@@ -132,10 +93,12 @@ pub(super) fn verdict(verdict: &Verdict, window: &str, limit: usize, now: u64) -
         &[5, 6, 7, 8],
     );
     let mut windows = Vec::new();
+    // What one feature needs, for the mean of all to be beyond the threshold whatever the others say.
+    let alone = verdict.threshold + (verdict.features.len() as f64).ln();
     for feature in verdict.features.iter().take(limit) {
         let shown = chosen(feature, window);
         windows.extend(shown.map(|shown| shown.window.as_str()));
-        columns.push(row(feature, shown, verdict.threshold));
+        columns.push(row(feature, shown, alone));
     }
     columns.write(&mut text);
     if verdict.features.len() > limit {
@@ -153,10 +116,65 @@ pub(super) fn verdict(verdict: &Verdict, window: &str, limit: usize, now: u64) -
         ))
         .dim()
     );
+    if let Some(of) = &verdict.performance {
+        performance(of, window, &mut text);
+    }
     for sentence in &verdict.text {
         let _ = writeln!(text, "- {sentence}");
     }
     text
+}
+
+/// Measures of the baseline, by labels and estimated; nothing where there is none of them.
+fn performance(of: &PerformanceVerdict, window: &str, text: &mut String) {
+    let realised = of.realised.iter().find(|o| o.window == window).or_else(|| of.realised.last());
+    let estimated =
+        of.estimated.iter().find(|o| o.window == window).or_else(|| of.estimated.last());
+    let realised = realised.filter(|o| o.rows > 0);
+    let estimated = estimated.filter(|o| o.rows > 0);
+    if realised.is_none() && estimated.is_none() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\nperformance: {} {}; {} labels, {} rows wait for theirs",
+        state(of.state, of.acknowledged),
+        evidence(of.loss.evidence, of.loss.threshold, of.state),
+        grouped(of.labels.joined),
+        grouped(of.labels.waiting),
+    );
+    let none = Measures::default();
+    let baseline = by_name(of.baseline.as_ref().unwrap_or(&none));
+    let realised = by_name(realised.map_or(&none, |o| &o.measures));
+    let bands = estimated.map(|o| &o.measures);
+    let band = |measure: &str| {
+        let bands = bands?;
+        match measure {
+            "accuracy" => bands.accuracy,
+            "precision" => bands.precision,
+            "recall" => bands.recall,
+            "f1" => bands.f1,
+            "roc_auc" => bands.roc_auc,
+            _ => None,
+        }
+    };
+    let number = |value: Option<f64>| value.map(|value| format!("{value:.4}")).unwrap_or_default();
+    let mut columns = Columns::new(&["measure", "baseline", "by labels", "estimated"], &[1, 2]);
+    for ((measure, baseline), (_, realised)) in baseline.into_iter().zip(realised) {
+        let band = band(measure);
+        if baseline.is_none() && realised.is_none() && band.is_none() {
+            continue;
+        }
+        let estimated =
+            band.map(|band| format!("{:.4} ({:.4} to {:.4})", band.value, band.low, band.high));
+        let estimated = estimated.unwrap_or_default();
+        columns.push(vec![measure.to_owned(), number(baseline), number(realised), estimated]);
+    }
+    columns.write(text);
+    if estimated.is_some() {
+        let hint = "estimated from scores: right as long as a score means what it did";
+        let _ = writeln!(text, "{}", style(hint).dim());
+    }
 }
 
 fn head(verdict: &Verdict, now: u64) -> String {
@@ -177,7 +195,7 @@ fn head(verdict: &Verdict, now: u64) -> String {
     );
     let baseline = &verdict.baseline;
     let of_baseline = match baseline.learning {
-        Some(wanted) => learning(baseline, wanted),
+        Some(missing) => learning(baseline, missing),
         None => {
             format!("baseline of {} rows ({})", grouped(baseline.rows), origin(baseline.origin))
         }
@@ -377,7 +395,8 @@ fn origin(origin: Origin) -> &'static str {
     }
 }
 
-fn learning(baseline: &BaselineInfo, wanted: u64) -> String {
+fn learning(baseline: &BaselineInfo, missing: u64) -> String {
+    let wanted = baseline.rows.saturating_add(missing);
     format!("learning a baseline: {} of {} rows", grouped(baseline.rows), grouped(wanted))
 }
 

@@ -120,7 +120,7 @@ struct Early {
 /// Predictions that wait for their labels.
 ///
 /// Every operation is O(1) a row, amortised. A row of a binary classifier in a request of its own
-/// takes about 80 bytes.
+/// takes up to 160 bytes, the tables' spare room included.
 #[derive(Debug)]
 pub struct Join {
     form: Form,

@@ -75,6 +75,17 @@ pub struct ScoreCells {
     pub calibrated: Vec<f64>,
     /// Whether scores needed calibration; otherwise a cell's probability is its mean score.
     pub is_calibrated: bool,
+    /// Whether scores are probabilities themselves: all of the reference were from 0 to 1.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub is_probability: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 /// Losses of the reference's rows.
@@ -126,7 +137,7 @@ impl ScoreCells {
         let n = n_cells.max(1);
         let edges: Vec<f32> = (1..n).map(|i| i as f32 / n as f32).collect();
         let calibrated = (0..n).map(|i| (i as f64 + 0.5) / n as f64).collect();
-        Self { edges, calibrated, is_calibrated: false }
+        Self { edges, calibrated, is_calibrated: false, is_probability: true }
     }
 
     /// How many cells there are.
@@ -141,10 +152,12 @@ impl ScoreCells {
         false
     }
 
-    /// The cell of a score; nothing of NaN. O(log cells).
+    /// The cell of a score; nothing of NaN. O(cells), but without a branch: of 128 edges it takes
+    /// a fraction of the time of a search.
     #[must_use]
     pub fn cell(&self, score: f32) -> Option<usize> {
-        (!score.is_nan()).then(|| self.edges.partition_point(|&edge| edge < score))
+        let below = || self.edges.iter().map(|&edge| u32::from(edge < score)).sum::<u32>();
+        (!score.is_nan()).then(|| below() as usize)
     }
 
     /// The probability of the class at a score; nothing of NaN.
@@ -195,6 +208,10 @@ impl ScoreBaseline {
     #[must_use]
     pub fn class_of_number(&self, number: f64) -> Option<u32> {
         let is_number = |class: &String| class.parse::<f64>().is_ok_and(|name| name == number);
+        // Most often the classes are 0, 1, 2, ...
+        if self.classes.get(number as usize).is_some_and(is_number) {
+            return Some(number as u32);
+        }
         if let Some(found) = self.classes.iter().position(is_number) {
             return u32::try_from(found).ok();
         }

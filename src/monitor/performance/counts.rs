@@ -2,6 +2,7 @@
 //! definitions) from counts of the score's cells.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::Predictions;
 use super::baseline::{ScoreBaseline, Task};
@@ -60,6 +61,18 @@ impl ScoreCounts {
         }
     }
 
+    /// Whether it has the baseline's scores and cells.
+    pub(super) fn fits(&self, baseline: &ScoreBaseline) -> bool {
+        const MOST: u64 = 1 << 50;
+        self.rows.max(self.unscored) <= MOST
+            && self.classes.len() == baseline.scores.len()
+            && self.classes.iter().zip(&baseline.scores).all(|(class, cells)| {
+                class.cells.len() == cells.len()
+                    && class.mass.len() == cells.len()
+                    && class.cells.iter().chain([&class.chosen]).all(|&rows| rows <= MOST)
+            })
+    }
+
     pub(super) fn count_row(&mut self, baseline: &ScoreBaseline, row: &Row) {
         if self.classes.is_empty() {
             return;
@@ -70,19 +83,19 @@ impl ScoreCounts {
             self.unscored += 1;
             return;
         };
-        let probability = |class: usize| {
-            let score = row.scores.get(class).copied().unwrap_or(f32::NAN);
-            baseline.scores.get(class).and_then(|cells| cells.probability(score)).unwrap_or(0.0)
-        };
+        let found = row.scores.iter().zip(&baseline.scores).map(|(&score, cells)| {
+            // No score is NaN, and each cell has a probability.
+            let cell = cells.cell(score).unwrap_or(0);
+            (cell, cells.calibrated.get(cell).copied().unwrap_or(0.0))
+        });
+        let found: SmallVec<[(usize, f64); 4]> = found.collect();
         // Probabilities of several classes are calibrated one by one and then made to sum to 1.
         let n = self.classes.len();
-        let sum = if n == 1 { 1.0 } else { (0..n).map(probability).sum::<f64>() };
+        let sum = if n == 1 { 1.0 } else { found.iter().map(|(_, p)| p).sum::<f64>() };
         self.rows += 1;
-        for (class, counts) in self.classes.iter_mut().enumerate() {
-            let p = if sum > 0.0 { probability(class) / sum } else { 1.0 / n as f64 };
+        for (class, (counts, &(cell, p))) in self.classes.iter_mut().zip(&found).enumerate() {
+            let p = if sum > 0.0 { p / sum } else { 1.0 / n as f64 };
             let mass = (p * UNIT).round() as u64;
-            let Some(cells) = baseline.scores.get(class) else { continue };
-            let Some(cell) = cells.cell(row.scores[class]) else { continue };
             if let (Some(rows), Some(sum)) = (counts.cells.get_mut(cell), counts.mass.get_mut(cell))
             {
                 *rows += 1;

@@ -24,19 +24,19 @@ impl Rows {
         Predictions { scores: &self.scores, n_scores: self.n_scores, predicted }
     }
 
-    fn fit(&self) -> ScoreBaseline {
+    pub(super) fn fit(&self) -> ScoreBaseline {
         let reference = Reference {
             predictions: self.predictions(),
             labels: &self.labels,
             classes: &[],
             task: None,
             loss: None,
-            is_ordered: true,
+            is_ordered: false,
         };
         ScoreBaseline::fit(&reference).unwrap()
     }
 
-    fn part(&self, start: usize, end: usize) -> Predictions<'_> {
+    pub(super) fn part(&self, start: usize, end: usize) -> Predictions<'_> {
         let scores = &self.scores[start * self.n_scores..end * self.n_scores];
         let predicted = Predicted::Labels(&self.predicted[start..end]);
         Predictions { scores, n_scores: self.n_scores, predicted }
@@ -149,7 +149,7 @@ fn read(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
     (header, rows.collect())
 }
 
-fn rows_of(path: &Path) -> Rows {
+pub(super) fn rows_of(path: &Path) -> Rows {
     let (header, lines) = read(path);
     let n_scores = header.iter().filter(|name| name.starts_with("y_pred_proba")).count();
     let mut rows = Rows { n_scores, ..Rows::default() };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::baseline::{LossBaseline, LossKind, ScoreBaseline, Task};
@@ -63,6 +64,14 @@ impl Settings {
             detectors: monitor.detectors.clone(),
         }
     }
+}
+
+/// What of a [`Performance`] outlives a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    realised: Windows<Tally>,
+    estimated: Windows<ScoreCounts>,
+    watch: LossWatch,
 }
 
 /// A classical detector and what it has said.
@@ -139,6 +148,30 @@ impl Performance {
     #[must_use]
     pub fn baseline(&self) -> &ScoreBaseline {
         &self.baseline
+    }
+
+    /// What is worth keeping over a restart. Predictions that wait for their labels are not: their
+    /// labels will be unknown.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        Kept {
+            realised: self.realised.clone(),
+            estimated: self.estimated.clone(),
+            watch: self.watch.clone(),
+        }
+    }
+
+    /// Goes on from what was kept under the same baseline and settings. Tells whether it fits; if
+    /// not, nothing changes.
+    pub fn restore(&mut self, kept: Kept) -> bool {
+        let is_like = |tally: &Tally| tally.fits(&self.baseline);
+        let fits = kept.realised.all_are(is_like)
+            && kept.estimated.all_are(|counts| counts.fits(&self.baseline));
+        if fits {
+            (self.realised, self.estimated, self.watch) =
+                (kept.realised, kept.estimated, kept.watch);
+        }
+        fits
     }
 
     /// Counts what was answered to one request; under its id the rows wait for their labels.

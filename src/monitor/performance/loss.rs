@@ -14,6 +14,10 @@ const DELTA: f64 = 0.001;
 /// Probability that the shown interval ever misses.
 const ALPHA: f64 = 0.05;
 
+/// Evidence of the opposite test from which a drifted stream is well again: once in a thousand
+/// ticks by chance, where the mean is still at the limit.
+const RECOVERED: f64 = 6.907_755_278_982_137;
+
 /// Losses that a reference is learned of, at most.
 const MOST_LEARNED: u64 = 100_000;
 
@@ -31,6 +35,8 @@ pub struct LossWatch {
     /// The losses that it is being learned of, in the order of their coming.
     learned: Option<Vec<f64>>,
     test: RiskTest,
+    /// The opposite test, against a mean beyond the limit, while it is drifted.
+    recovery: Option<RiskTest>,
     sequence: ConfidenceSequence,
     state: State,
     since: u64,
@@ -57,6 +63,7 @@ impl LossWatch {
             reference,
             learned: (!is_known).then(Vec::new),
             test: RiskTest::new(1.0, threshold, 1.0),
+            recovery: None,
             sequence: ConfidenceSequence::new(ALPHA),
             state: if is_known { State::Ok } else { State::Learning },
             since: now_ms,
@@ -76,6 +83,7 @@ impl LossWatch {
         let upper = upper_bound(mean, variance, rows as f64 / factor, DELTA);
         let limit = (upper + self.tolerance * mean).min(1.0);
         self.test = RiskTest::new(limit, self.threshold, factor);
+        self.recovery = None;
         self.sequence = ConfidenceSequence::new(ALPHA);
     }
 
@@ -94,6 +102,9 @@ impl LossWatch {
     /// A tick begins: the unit in which the promise counts.
     pub fn start(&mut self) {
         self.test.start();
+        if let Some(recovery) = &mut self.recovery {
+            recovery.start();
+        }
     }
 
     /// Takes the loss of a label that came at `now_ms`.
@@ -101,6 +112,9 @@ impl LossWatch {
         let Some(learned) = &mut self.learned else {
             self.sequence.update(loss);
             self.test.update(loss, now_ms);
+            if let Some(recovery) = &mut self.recovery {
+                recovery.update(1.0 - loss, now_ms);
+            }
             return;
         };
         learned.push(loss);
@@ -114,14 +128,19 @@ impl LossWatch {
     /// Decides; returns the state before where it changed.
     pub fn decide(&mut self, now_ms: u64) -> Option<State> {
         let evidence = self.test.evidence();
-        let is_suspicious = evidence >= self.threshold - SUSPECTED;
+        // Once suspected, it stays so until the evidence is a tenth of what made it so.
+        let slack = if self.state == State::Suspected { SUSPECTED * 1.5 } else { SUSPECTED };
+        let is_suspicious = evidence >= self.threshold - slack;
         let next = match self.state {
             State::Learning if self.learned.is_some() => State::Learning,
-            State::Drifted if !is_suspicious => match self.acknowledged {
-                true => State::Ok,
-                false => State::Recovered,
-            },
-            State::Drifted => State::Drifted,
+            State::Drifted => {
+                let recovery = self.recovery.as_ref().map_or(0.0, RiskTest::evidence);
+                match (recovery >= RECOVERED, self.acknowledged) {
+                    (false, _) => State::Drifted,
+                    (true, true) => State::Ok,
+                    (true, false) => State::Recovered,
+                }
+            }
             _ if evidence >= self.threshold => State::Drifted,
             State::Recovered => State::Recovered,
             _ if is_suspicious => State::Suspected,
@@ -132,6 +151,13 @@ impl LossWatch {
             return None;
         }
         (self.state, self.since) = (next, now_ms);
+        if next == State::Drifted {
+            let factor = self.reference.variance_factor.unwrap_or(1.0);
+            self.recovery = Some(RiskTest::new(1.0 - self.test.limit(), RECOVERED, factor));
+        } else if before == State::Drifted {
+            // What was gained while it was ill says nothing of what comes.
+            self.begin();
+        }
         // A new drift is unseen; so is what comes after it.
         if next == State::Drifted || next == State::Ok {
             self.acknowledged = false;

@@ -22,6 +22,8 @@ mod windows;
 mod words;
 
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,7 @@ mod tests;
 pub use baseline::{LossBaseline, LossKind, ScoreBaseline, ScoreCells, ScoreError, Task};
 pub use counts::{ClassCounts, ScoreCounts, estimate};
 pub use fit::{FitError, Reference};
-pub use live::{Performance, Settings};
+pub use live::{Kept, Performance, Settings};
 pub use loss::LossWatch;
 pub use tally::Tally;
 pub use verdict::{

@@ -64,6 +64,13 @@ impl<T: Sum + Clone> Windows<T> {
         }
     }
 
+    /// Whether all buckets are as `is_like` wants them, and not more than there can be.
+    pub(super) fn all_are(&self, is_like: impl Fn(&T) -> bool) -> bool {
+        let buckets = self.short.iter().chain(&self.long).map(|(_, bucket)| bucket);
+        let mut all = buckets.chain([&self.empty, &self.all]);
+        self.short.len() <= 13 && self.long.len() <= 25 && all.all(is_like)
+    }
+
     /// Adds the open bucket to its hour and to all.
     fn close(&mut self) {
         let Some((slot, open)) = self.short.back() else { return };

@@ -7,13 +7,17 @@
 //! `id` is the request's id, `row` the row of the request (from 0, 0 by default), `label` what
 //! turned out to be true: a number, `true` or `false`, or a class's name.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Fault};
 
 /// What turned out to be true of a row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Label {
     /// Whether it is so.
@@ -22,6 +26,42 @@ pub enum Label {
     Number(f64),
     /// A class's name.
     Text(Box<str>),
+}
+
+impl<'de> Deserialize<'de> for Label {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(LabelVisitor)
+    }
+}
+
+struct LabelVisitor;
+
+impl Visitor<'_> for LabelVisitor {
+    type Value = Label;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, true, false or a class's name")
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Label, E> {
+        Ok(Label::Bool(truth))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Label, E> {
+        Ok(Label::Number(number as f64))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Label, E> {
+        Ok(Label::Number(number as f64))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Label, E> {
+        Ok(Label::Number(number))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Label, E> {
+        Ok(Label::Text(name.into()))
+    }
 }
 
 /// One label and the prediction that it belongs to.
@@ -86,6 +126,68 @@ impl Fault for FeedbackError {
     }
 }
 
+/// A body as it should be. Written by hand, because derived structs take lists for objects.
+struct Body {
+    records: Vec<FeedbackRecord>,
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Body;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with 'records'")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
+                let mut records = None;
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    match &*key {
+                        "records" => records = Some(map.next_value()?),
+                        other => return Err(A::Error::unknown_field(other, &["records"])),
+                    }
+                }
+                records.map(|records| Body { records }).ok_or(A::Error::missing_field("records"))
+            }
+        }
+        from.deserialize_map(Fields)
+    }
+}
+
+impl<'de> Deserialize<'de> for FeedbackRecord {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = FeedbackRecord;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with 'id' and 'label'")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeedbackRecord, A::Error> {
+                let (mut id, mut row, mut label) = (None, 0, None);
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    match &*key {
+                        "id" => id = Some(map.next_value::<String>()?),
+                        "row" => row = map.next_value()?,
+                        "label" => label = Some(map.next_value()?),
+                        other => {
+                            return Err(A::Error::unknown_field(other, &["id", "row", "label"]));
+                        }
+                    }
+                }
+                let id = id.filter(|id| !id.is_empty());
+                let id = id.ok_or(A::Error::missing_field("id"))?;
+                let label = label.ok_or(A::Error::missing_field("label"))?;
+                Ok(FeedbackRecord { id, row, label })
+            }
+        }
+        from.deserialize_map(Fields)
+    }
+}
+
 /// The body that carries `records`.
 #[must_use]
 pub fn encode_feedback(records: &[FeedbackRecord]) -> Vec<u8> {
@@ -102,6 +204,11 @@ pub fn encode_feedback(records: &[FeedbackRecord]) -> Vec<u8> {
 /// # Errors
 /// What is wrong, and in which record.
 pub fn decode_feedback(body: &[u8], most: usize) -> Result<Vec<FeedbackRecord>, FeedbackError> {
+    if let Ok(Body { records }) = serde_json::from_slice(body) {
+        let got = records.len();
+        return if got > most { Err(FeedbackError::TooMany { got, most }) } else { Ok(records) };
+    }
+    // Something is wrong: once more, slowly, to say what and where.
     let mut fields: Map<String, Value> =
         serde_json::from_slice(body).map_err(|error| FeedbackError::Json(error.to_string()))?;
     let records = match fields.remove("records") {
@@ -198,6 +305,7 @@ mod tests {
         for (body, expected) in [
             ("{", "not feedback: EOF"),
             ("[]", "not feedback: invalid type"),
+            (r#"{"records": [["a", 0, 1]]}"#, "record 0: expected an object"),
             (r#"{"rows": []}"#, "'records' is missing"),
             (r#"{"records": {}}"#, "'records': expected a list, got {}"),
             (r#"{"records": [], "model": 1}"#, "'model' is no field"),

@@ -40,6 +40,14 @@ pub(super) struct Bets {
 }
 
 impl Bets {
+    /// Every bet's factors a cell.
+    #[cfg(test)]
+    pub(super) fn factors(&self, n_cells: usize) -> Vec<Vec<f64>> {
+        let n_bets = self.ln_weights.len();
+        let factor = |bet, cell| f64::exp(self.gains[cell * n_bets + bet]);
+        (0..n_bets).map(|bet| (0..n_cells).map(|cell| factor(bet, cell)).collect()).collect()
+    }
+
     /// Appends ln of weight times evidence of every bet for these counts.
     pub(super) fn ln_evidence(&self, counts: &[f64], logs: &mut Vec<f64>) {
         let start = logs.len();

@@ -68,8 +68,8 @@ impl Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tick {
     /// ln of the Shiryaev–Roberts sum; drift where it reaches the logarithm of the promised
-    /// number of ticks between false alarms. Never above the exact value, and below it by at most the number of
-    /// windows (80) in the sum itself: windows within the tolerance, whose evidence is at most 1, count as 0.
+    /// number of ticks between false alarms. Never above the exact value: windows whose evidence is at most e in any case count
+    /// as 0, so that the sum itself is below the exact one by at most e times the number of windows (80).
     /// At least 0.
     pub log_sum: f64,
     /// The window with the most evidence: its start estimates when the change began.
@@ -113,10 +113,13 @@ impl Detector {
 
     /// Takes the counts since the last tick, by cell, and judges all windows that end now.
     ///
+    /// References that change with the season are marked so ([`Reference::in_season`]); otherwise the one given
+    /// judges all windows, those of earlier ticks too.
+    ///
     /// Counts beyond the detector's cells are left out, those that lack are zero; a reference of
     /// another number of cells is compared in the cells that both have.
     pub fn tick(&mut self, reference: &Reference, counts: &[u32]) -> Tick {
-        self.ring.push(self.n_ticks, counts);
+        self.ring.push(self.n_ticks, counts, reference);
         self.n_ticks += 1;
         self.scratch.judge(reference, &self.ring)
     }

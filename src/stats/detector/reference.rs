@@ -9,6 +9,9 @@ use super::tolerance::Tolerance;
 /// Weights of prior rows of the omnibus bet: small ones find large changes, large ones small.
 const CONCENTRATIONS: [f64; 2] = [64.0, 1024.0];
 
+/// The share of a cell that a reference does not have.
+pub(super) const LEAST_SHARE: f64 = 1e-12;
+
 /// A feature's reference, ready to judge counts.
 #[derive(Debug, Clone)]
 pub struct Reference {
@@ -22,6 +25,8 @@ pub struct Reference {
     pub(super) ln_omnibus_weight: f64,
     /// Rows that can tell whether the newest counts are back within the tolerance.
     pub(super) recovery_rows: f64,
+    /// Which of several references by season it is.
+    pub(super) season: Option<u64>,
 }
 
 /// A Dirichlet prior around the reference's shares.
@@ -36,7 +41,7 @@ pub(super) struct Dirichlet {
 }
 
 impl Dirichlet {
-    fn new(concentration: f64, shares: &[f64]) -> Self {
+    pub(super) fn new(concentration: f64, shares: &[f64]) -> Self {
         let prior: Vec<f64> = shares.iter().map(|share| concentration * share).collect();
         let ln_gamma_prior = prior.iter().map(|&prior| ln_gamma_positive(prior)).collect();
         Self {
@@ -87,7 +92,30 @@ impl Reference {
             bets,
             omnibus,
             recovery_rows,
+            season: None,
         }
+    }
+
+    /// The same as one of several that change with the season (an hour of the week): windows of ticks that were judged
+    /// by several are compared with the mixture of them, in proportion to the rows of each.
+    ///
+    /// Such windows have omnibus bets only. Slots are below `u64::MAX`.
+    #[must_use]
+    pub fn in_season(self, slot: u64) -> Self {
+        Self { season: Some(slot), ..self }
+    }
+
+    /// Its shares, then the lowest ones and the highest ones, for so many cells; a cell that it
+    /// does not have may have any share.
+    pub(super) fn expected(&self, n_cells: usize) -> impl Iterator<Item = f64> {
+        let fill = move |shares: &'_ [f64], other: f64| -> Vec<f64> {
+            let rest = std::iter::repeat(other);
+            shares.iter().copied().chain(rest).take(n_cells).collect()
+        };
+        let (lowest, highest) = (&self.tolerance.lowest, &self.tolerance.highest);
+        [fill(&self.shares, LEAST_SHARE), fill(lowest, 0.0), fill(highest, 1.0)]
+            .into_iter()
+            .flatten()
     }
 
     /// Cells.

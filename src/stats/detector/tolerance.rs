@@ -56,6 +56,20 @@ impl Tolerance {
         Self { lowest, highest }
     }
 
+    /// The mixture of several, given by sums over rows of shares, lowest and highest ones.
+    ///
+    /// It is a null hypothesis as good as they are: if each value's law is in its own box, the mean of the laws is in the mean of
+    /// the boxes, and a likelihood ratio against that mean has expectation at most 1 (by the
+    /// inequality of arithmetic and geometric means over the values' factors).
+    pub(super) fn mixture(expected: &[f64], rows: f64) -> (Vec<f64>, Self) {
+        let mut parts = expected.chunks(expected.len().max(3) / 3);
+        let mut next = || -> Vec<f64> {
+            parts.next().unwrap_or_default().iter().map(|sum| sum / rows).collect()
+        };
+        let shares = next();
+        (shares, Self { lowest: next(), highest: next() })
+    }
+
     /// Finds p in the box with the largest Σ c ln p, into `nearest`.
     ///
     /// It is p = clip(c u, lowest, highest) with the one u that makes it sum to 1 (the conditions

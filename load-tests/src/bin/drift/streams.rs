@@ -67,9 +67,21 @@ impl Shift {
             Self::None => x,
             Self::Mean(by) => x + by,
             Self::Deviation(by) => x * by,
-            Self::Point(share) => if rng.f64() < share { 0.5 } else { x },
+            Self::Point(share) => {
+                if rng.f64() < share {
+                    0.5
+                } else {
+                    x
+                }
+            }
             Self::Bimodal => 0.6 * x + if rng.bool() { 0.8 } else { -0.8 },
-            Self::Missing(share) => if rng.f64() < share { f64::NAN } else { x },
+            Self::Missing(share) => {
+                if rng.f64() < share {
+                    f64::NAN
+                } else {
+                    x
+                }
+            }
         }
     }
 }
@@ -94,8 +106,7 @@ impl Stream {
                 cumulated.push(sum);
             }
         }
-        let mut stream =
-            Self { law, rng: Rng::with_seed(seed), last: 0.0, spare: None, cumulated };
+        let mut stream = Self { law, rng: Rng::with_seed(seed), last: 0.0, spare: None, cumulated };
         stream.last = stream.normal();
         stream
     }
@@ -118,7 +129,7 @@ impl Stream {
 
     pub fn next(&mut self, shift: Shift) -> f64 {
         let x = match self.law {
-            Law::Normal(phi) if phi == 0.0 => self.normal(),
+            Law::Normal(0.0) => self.normal(),
             Law::Normal(phi) => {
                 self.last = phi * self.last + (1.0 - phi * phi).sqrt() * self.normal();
                 self.last
@@ -140,6 +151,7 @@ impl Stream {
 
 /// Cells of a feature: ordered ones by upper bounds, or categories; then one for missing values
 /// and one for new categories.
+#[derive(Clone)]
 pub struct Cells {
     edges: Vec<f64>,
     categories: usize,
@@ -170,7 +182,10 @@ impl Cells {
 
     /// The 16 of a standard normal law, exactly: no cell is beyond its range.
     pub fn exact() -> Self {
-        Self { edges: (1..16).map(|k| normal_quantile(f64::from(k) / 16.0)).collect(), categories: 0 }
+        Self {
+            edges: (1..16).map(|k| normal_quantile(f64::from(k) / 16.0)).collect(),
+            categories: 0,
+        }
     }
 
     pub fn n_ordered(&self) -> usize {
