@@ -239,7 +239,9 @@ fn order(
         Command::Rebase => monitors.rebase(model, version, rows).map(|()| 1),
     };
     let count = done.map_err(|error| Reply::fault(&error))?;
-    tracing::info!(model, version, ?command, feature, segment, who, count, "a monitor is told");
+    if command != Command::Acknowledge {
+        tracing::info!(model, version, ?command, who, "a monitor is told");
+    }
     let mut document = serde_json::json!({ "model": model, "version": version });
     if command == Command::Acknowledge {
         document["acknowledged"] = count.into();
