@@ -23,6 +23,8 @@ class Simulation:
                    "--target-dir", str(target)]
         if subprocess.run(command, cwd=ROOT).returncode != 0:
             raise SimulationError("the build failed")
+        # What follows leaves the machine to others.
+        os.nice(10)
         self.binary = target / "release" / "drift"
         self.quick = quick
 
@@ -36,9 +38,8 @@ class Simulation:
         return words
 
     def run(self, experiment: str, *flags: str, **options: object) -> dict:
-        """One simulation, at low priority: it may take minutes."""
-        done = subprocess.run(self.command(experiment, *flags, **options), stdout=subprocess.PIPE,
-                              timeout=LONGEST, preexec_fn=lambda: os.nice(10))
+        """One simulation; it may take minutes."""
+        done = subprocess.run(self.command(experiment, *flags, **options), stdout=subprocess.PIPE, timeout=LONGEST)
         if done.returncode != 0:
             raise SimulationError(f"{experiment} {options} failed")
         report = json.loads(done.stdout)

@@ -100,7 +100,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         &config.observe,
         threads::yield_to_io,
         move |what| match what {
-            Told::Changed(event) => told.offer(event),
+            Told::Changed(event) => told.offer(*event),
             Told::Over { model, version, segment, feature } => {
                 told.resolve(&model, version, segment.as_deref(), feature.as_deref());
             }

@@ -57,6 +57,10 @@ pub(super) struct BaselineCommand {
     /// Rows read, at most
     #[arg(long, value_name = "ROWS")]
     limit: Option<u64>,
+    /// Rows kept in memory, at most, of which the cells' bounds are made; by default 200000, or
+    /// fewer of very many features
+    #[arg(long, value_name = "ROWS")]
+    keep: Option<usize>,
     /// Seconds since 1970 that it is dated with, so that the file can be made again bit by bit
     #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH")]
     date: Option<u64>,
@@ -111,9 +115,12 @@ impl BaselineCommand {
     ) -> Result<Baseline, Failure> {
         let plan = &data.features;
         let settings = &version.settings.monitor;
-        let mut builder = BaselineBuilder::new(plan, settings);
+        let mut builder = match self.keep {
+            Some(most) => BaselineBuilder::with_sample(plan, settings, most),
+            None => BaselineBuilder::new(plan, settings),
+        };
         let mut rows = Rows::with_names(plan);
-        let mut truth = self.label.is_some().then(|| Truth::new(plan));
+        let mut truth = self.label.is_some().then(|| Truth::new(plan, self.keep));
         if truth.as_ref().is_some_and(|truth| !truth.is_known()) {
             return Err(Failure::usage(format!(
                 "no output of {} is a score or a prediction that '{}' could be compared with: \

@@ -4,13 +4,15 @@
 //! of a small perceptron for 128 rows, and starts from the smallest number there is rather than
 //! from the first value, which differs from ONNX Runtime where values are not numbers.
 
+use std::sync::Arc;
+
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{
     Datum, DatumType, TDim, TVec, Tensor, TractResult, bail, ensure,
 };
 
-use super::kernel::{Form, Kernel, build, only, values};
+use super::kernel::{ByRow, Form, Inputs, Kernel, Operand, Outputs, build, only, values};
 
 #[derive(Debug)]
 struct ArgMax {
@@ -63,6 +65,39 @@ impl Kernel for ArgMax {
         };
         let shape = self.reduced(input.shape().into(), 1)?;
         Ok(vec![Tensor::from_shape(&shape, &positions?)?])
+    }
+
+    fn by_row(self: Arc<Self>, forms: &[Form], inputs: &[Operand<'_>]) -> Option<Arc<dyn ByRow>> {
+        let (_, shape) = only(forms).ok()?;
+        let [Operand::Rows(place)] = inputs else { return None };
+        let is_whole_row = self.axis(shape.len()).ok()? + 1 == shape.len()
+            && shape.last().is_some_and(|last| *last == TDim::from(place.columns));
+        (is_whole_row && place.datum_type == DatumType::F32).then_some(self)
+    }
+}
+
+impl ByRow for ArgMax {
+    fn run_rows(&self, inputs: &Inputs<'_>, outputs: Outputs<'_>) -> TractResult<()> {
+        let (values, length) = (inputs.values::<f32>(0), inputs.places[0].columns);
+        match (self.is_smallest, self.takes_last) {
+            (false, false) => rows(values, length, outputs.longs, |a, b| a > b),
+            (false, true) => rows(values, length, outputs.longs, |a, b| a >= b),
+            (true, false) => rows(values, length, outputs.longs, |a, b| a < b),
+            (true, true) => rows(values, length, outputs.longs, |a, b| a <= b),
+        }
+        Ok(())
+    }
+}
+
+/// The position in each row of the value that none after it beats.
+#[inline]
+fn rows(values: &[f32], length: usize, positions: &mut [i64], beats: impl Fn(f32, f32) -> bool) {
+    for (row, position) in values.chunks_exact(length).zip(positions) {
+        let (mut best, mut at) = (row[0], 0);
+        for (&value, index) in row[1..].iter().zip(1..) {
+            (best, at) = if beats(value, best) { (value, index) } else { (best, at) };
+        }
+        *position = at;
     }
 }
 

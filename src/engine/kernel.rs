@@ -15,14 +15,16 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{
     Datum, DatumType, DatumTypeExt, EvalContext, EvalOp, Op, SpecialOps, StaticName, TDim, TValue,
-    TVec, Tensor, TractError, TractResult, TypedFact, TypedModel, TypedOp, as_op, bail, ensure,
-    op_as_typed_op, op_out_of_plan,
+    TVec, Tensor, TractError, TractResult, TypedFact, TypedModel, TypedNode, TypedOp, as_op, bail,
+    ensure, op_as_typed_op, op_out_of_plan,
 };
 use tract_onnx::tract_core::model::OutletId;
 use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::infer::rules::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::infer::{InferenceOp, ShapeFactoid};
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
+
+pub(super) use super::rowwise::{ByRow, Element, Inputs, Operand, Outputs};
 
 /// A tensor's type and shape while the graph is compiled.
 pub(super) type Form = (DatumType, TVec<TDim>);
@@ -44,6 +46,12 @@ pub(super) trait Kernel: fmt::Debug + Send + Sync + 'static {
 
     /// Computes the outputs. The inputs fit what [`Kernel::outputs`] accepted.
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>>;
+
+    /// The same on slices, with the same bits, where each row of the outputs follows from the same
+    /// row of these inputs; nothing where that is not so, or not worth it.
+    fn by_row(self: Arc<Self>, _forms: &[Form], _inputs: &[Operand<'_>]) -> Option<Arc<dyn ByRow>> {
+        None
+    }
 }
 
 /// What tract's table of operators holds.
@@ -174,6 +182,22 @@ impl TypedOp for Bound {
     as_op!();
 }
 
+/// The kernel of a node as a step over rows, where it has one and the node names all its outputs.
+pub(super) fn by_row(
+    model: &TypedModel,
+    node: &TypedNode,
+    operands: &[Operand<'_>],
+) -> Option<Arc<dyn ByRow>> {
+    let bound = node.op_as::<Bound>()?;
+    let form = |&input: &OutletId| {
+        let fact = model.outlet_fact(input).ok()?;
+        Some((without_symbols(fact.datum_type), fact.shape.to_tvec()))
+    };
+    let forms = node.inputs.iter().map(form).collect::<Option<Vec<Form>>>()?;
+    let names_all = bound.kernel.outputs(&forms).ok()?.len() == bound.n_outputs;
+    if names_all { Arc::clone(&bound.kernel).by_row(&forms, operands) } else { None }
+}
+
 /// An input that the node cannot take: the request's fault, not the engine's.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
@@ -186,7 +210,7 @@ pub(super) fn rejection(error: &TractError) -> Option<String> {
 
 /// tract keeps whole numbers that may be sizes of tensors as expressions over symbols, also where
 /// a model casts a feature to INT64. Kernels see numbers.
-fn without_symbols(datum_type: DatumType) -> DatumType {
+pub(super) fn without_symbols(datum_type: DatumType) -> DatumType {
     if datum_type == DatumType::TDim { DatumType::I64 } else { datum_type }
 }
 

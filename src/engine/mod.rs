@@ -20,6 +20,7 @@ mod bfloat16;
 mod convert;
 mod dense;
 mod doubles;
+mod extremes;
 mod graph;
 mod guards;
 mod kernel;
@@ -28,6 +29,8 @@ mod onnx;
 mod operators;
 mod plan;
 mod recurrent;
+mod rowwise;
+mod sizes;
 mod steps;
 mod warmup;
 

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tract_onnx::prelude::multithread::Executor;
 use tract_onnx::prelude::{
-    InferenceFact, InferenceModel, InferenceModelExt, RunOptions, TDim, TVec, TypedModel,
+    InferenceFact, InferenceModel, InferenceModelExt, RunOptions, TDim, TVec, TractError,
+    TypedModel,
 };
 use tract_onnx::tract_core::internal::{ToDim, TypedSimplePlan};
+use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
+use super::rowwise::Program;
 use super::steps::Steps;
-use super::{LoadError, OnnxModel, RunError, catching, convert, kernel, reason};
+use super::{LoadError, OnnxModel, RunError, catching, convert, kernel, reason, sizes};
 use crate::tensor::{NamedShapes, Shape, Signature, Tensor, TensorSpec};
 
 /// Plans kept for concrete shapes, at most, a version.
@@ -57,7 +60,7 @@ pub struct Plan {
 }
 
 enum Compiled {
-    Once(Runnable),
+    Once(Box<Runnable>),
     PerShape(ShapeCache),
 }
 
@@ -85,7 +88,8 @@ impl Plan {
         let because = match once {
             Ok(runnable) => {
                 let rung = if is_free { Rung::Symbolic } else { Rung::Fixed };
-                let plan = Self::new(&model, rung, Compiled::Once(runnable), shapes.clone());
+                let plan =
+                    Self::new(&model, rung, Compiled::Once(Box::new(runnable)), shapes.clone());
                 match plan.try_symbols() {
                     Ok(()) => return Ok(plan),
                     Err(error) => error.to_string(),
@@ -227,6 +231,8 @@ enum Sizes<'a> {
 /// threads and leave entries behind on each, for ever (3.5 KB a swap were measured).
 struct Runnable {
     plan: Arc<TypedSimplePlan>,
+    /// Nothing where the graph's rows are not known to be independent of each other.
+    program: Option<Program>,
     /// Nothing where the graph needs tract's runner.
     steps: Option<Steps>,
 }
@@ -234,31 +240,46 @@ struct Runnable {
 impl Runnable {
     fn compile(model: &OnnxModel, sizes: Sizes<'_>) -> Result<Self, LoadError> {
         let graph = model.translate()?;
-        let plan = catching(move || -> Result<_, tract_onnx::prelude::TractError> {
+        let plan = catching(move || -> Result<_, TractError> {
             let graph = with_sizes(graph, sizes)?.into_optimized()?;
-            plan(graph)
+            let plan = plan(graph)?;
+            sizes::check_fixed(plan.model())?;
+            Ok(plan)
         });
         let plan = plan
             .map_err(LoadError::Compile)?
             .map_err(|error| LoadError::Compile(reason(&error)))?;
-        let steps = Steps::lay_out(plan.model(), plan.order_without_consts());
-        Ok(Self { plan, steps })
+        let order = plan.order_without_consts();
+        let program = Program::lay_out(plan.model(), order, model.signature());
+        let steps = Steps::lay_out(plan.model(), order);
+        Ok(Self { plan, program, steps })
     }
 
     fn run(&self, signature: &Signature, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        if let Some(program) = &self.program
+            && let Some(outputs) = catching(|| program.run(inputs)).map_err(RunError::Panic)?
+        {
+            return outputs.map_err(|error| failure(&error));
+        }
+        self.run_nodes(signature, inputs)
+    }
+
+    /// Runs the graph's nodes, each on tensors of its own.
+    fn run_nodes(&self, signature: &Signature, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let mut values = TVec::with_capacity(inputs.len());
         for (tensor, spec) in inputs.iter().zip(&signature.inputs) {
             values.push(convert::to_engine(tensor, spec)?.into());
         }
         let outputs = catching(|| match &self.steps {
             Some(steps) => steps.run(self.plan.model(), values),
-            None => self.plan.run(values),
+            None => {
+                self.plan.spawn()?.run_plan_with_eval(values, |context, state, node, inputs| {
+                    sizes::check_node(node, &inputs, context.symbols)?;
+                    eval(context, state, node, inputs)
+                })
+            }
         });
-        let outputs =
-            outputs.map_err(RunError::Panic)?.map_err(|error| match kernel::rejection(&error) {
-                Some(rejection) => RunError::Rejected(rejection),
-                None => RunError::Engine(reason(&error)),
-            })?;
+        let outputs = outputs.map_err(RunError::Panic)?.map_err(|error| failure(&error))?;
         if outputs.len() != signature.outputs.len() {
             let (n, m) = (outputs.len(), signature.outputs.len());
             return Err(RunError::Engine(format!("gave {n} outputs where {m} are declared")));
@@ -268,7 +289,15 @@ impl Runnable {
     }
 }
 
-fn plan(graph: TypedModel) -> Result<Arc<TypedSimplePlan>, tract_onnx::prelude::TractError> {
+/// Why a run failed: a kernel that rejects its input speaks of the request.
+fn failure(error: &TractError) -> RunError {
+    match kernel::rejection(error) {
+        Some(rejection) => RunError::Rejected(rejection),
+        None => RunError::Engine(reason(error)),
+    }
+}
+
+fn plan(graph: TypedModel) -> Result<Arc<TypedSimplePlan>, TractError> {
     let options = RunOptions { executor: Some(Executor::SingleThread), ..RunOptions::default() };
     TypedSimplePlan::new_with_options(graph, &options)
 }
@@ -277,10 +306,7 @@ fn plan(graph: TypedModel) -> Result<Arc<TypedSimplePlan>, tract_onnx::prelude::
 ///
 /// A free first dimension without a name is taken for the batch, which all inputs share; any
 /// other free dimension without a name is independent of all others.
-fn with_sizes(
-    mut graph: InferenceModel,
-    sizes: Sizes<'_>,
-) -> Result<InferenceModel, tract_onnx::prelude::TractError> {
+fn with_sizes(mut graph: InferenceModel, sizes: Sizes<'_>) -> Result<InferenceModel, TractError> {
     for input in 0..graph.inputs.len() {
         let fact = graph.input_fact(input)?.clone();
         let shape: TVec<TDim> = match sizes {
@@ -346,5 +372,88 @@ impl ShapeCache {
     fn find(&self, shapes: &[Shape]) -> Option<Arc<Runnable>> {
         let plans = self.plans.load();
         plans.iter().find(|(key, _)| key == shapes).map(|(_, runnable)| Arc::clone(runnable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::tensor::{Datatype, TensorSpec};
+
+    /// The small models of the tests and those that are shipped; of `TIDEGATE_MODELS` too.
+    fn models() -> Vec<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let shipped = ["car-loan/1", "car-loan/2", "digits/1", "digits/2"]
+            .map(|name| root.join("models").join(name));
+        let mut folders = vec![root.join("tests/corpus")];
+        folders.extend(shipped);
+        folders.extend(std::env::var_os("TIDEGATE_MODELS").map(PathBuf::from));
+        let files = folders.iter().flat_map(|folder| folder.read_dir().unwrap());
+        let files = files.map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|e| e == "onnx")).collect();
+        files.sort();
+        files
+    }
+
+    /// Numbers of both signs, among them what is missing and what is infinite.
+    fn varied(spec: &TensorSpec, n_rows: usize, random: &mut fastrand::Rng) -> Tensor {
+        let mut shape = spec.shape_with(1);
+        shape[0] = n_rows;
+        let count = shape.iter().product::<usize>();
+        let mut number = || match random.u8(..) {
+            0 => f64::NAN,
+            1 => f64::INFINITY,
+            2 => f64::NEG_INFINITY,
+            3 => -0.0,
+            _ => (random.f64() - 0.5) * 6.0,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "any numbers do")]
+        let element = |number: f64| match spec.datatype {
+            Datatype::Fp32 => (number as f32).to_le_bytes().to_vec(),
+            Datatype::Fp64 => number.to_le_bytes().to_vec(),
+            Datatype::Int64 => (number as i64).to_le_bytes().to_vec(),
+            Datatype::Int32 => (number as i32).to_le_bytes().to_vec(),
+            _ => vec![u8::from(number > 0.0); spec.datatype.size().unwrap_or(0)],
+        };
+        if spec.datatype == Datatype::Bytes {
+            return Tensor::from_elements(shape, std::iter::repeat_n("a", count)).unwrap();
+        }
+        let data: Vec<u8> = (0..count).flat_map(|_| element(number())).collect();
+        Tensor::new(spec.datatype, shape, Bytes::from(data)).unwrap()
+    }
+
+    /// Rows that are run without tensors have the bits that the graph's nodes give them.
+    #[test]
+    fn programs_answer_as_nodes_do() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut n_programs, mut n_models) = (0, 0);
+        for path in models() {
+            let Ok(model) = OnnxModel::parse(&std::fs::read(&path).unwrap()) else { continue };
+            let Ok(plan) = Plan::compile(Arc::new(model), &[]) else { continue };
+            n_models += 1;
+            let Compiled::Once(runnable) = &plan.compiled else { continue };
+            let Some(program) = &runnable.program else { continue };
+            n_programs += 1;
+            for n_rows in [1, 2, 5, 47, 300, 1000] {
+                let inputs = plan.signature.inputs.iter();
+                let inputs: Vec<_> = inputs.map(|spec| varied(spec, n_rows, &mut random)).collect();
+                let nodes = runnable.run_nodes(&plan.signature, &inputs);
+                let rows = program.run(&inputs).unwrap();
+                match (rows, nodes) {
+                    (Ok(rows), Ok(nodes)) => {
+                        assert_eq!(rows, nodes, "{} of {n_rows} rows", path.display());
+                    }
+                    (Err(_), Err(_)) => {}
+                    (rows, nodes) => panic!("{}: {rows:?} {nodes:?}", path.display()),
+                }
+            }
+        }
+        println!("{n_programs} of {n_models} models have programs");
+        assert!(n_programs >= 5, "{n_programs} of {n_models} models have programs");
     }
 }

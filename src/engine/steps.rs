@@ -19,6 +19,8 @@ use tract_onnx::tract_core::model::OutletId;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::plan::SessionId;
 
+use super::sizes::Growing;
+
 /// A graph without state, laid out.
 pub(super) struct Steps {
     /// The sizes that each input must have, in the graph's order.
@@ -27,6 +29,7 @@ pub(super) struct Steps {
     outputs: Vec<Place>,
     steps: Vec<Step>,
     n_values: usize,
+    growing: Growing,
 }
 
 struct Step {
@@ -97,7 +100,8 @@ impl Steps {
         let inputs = model.inputs.iter().map(|input| firsts[input.node]);
         let inputs = inputs.collect::<Option<Vec<_>>>()?;
         let outputs = places(&model.outputs)?;
-        let mut laid_out = Self { sizes, inputs, outputs, steps, n_values };
+        let growing = Growing::of(model, order);
+        let mut laid_out = Self { sizes, inputs, outputs, steps, n_values, growing };
         laid_out.mark_last_reads();
         Some(laid_out)
     }
@@ -124,6 +128,8 @@ impl Steps {
         let mut context = EvalContext::out_of_plan();
         let symbols = self.bind(&inputs)?;
         context.symbols = &symbols;
+        let largest = inputs.iter().flat_map(|input| input.shape()).copied().max();
+        self.growing.check(model, &symbols, largest.unwrap_or(0))?;
         let mut values: Values = std::iter::repeat_with(|| None).take(self.n_values).collect();
         for (&at, value) in self.inputs.iter().zip(inputs) {
             values[at] = Some(value);

@@ -10,6 +10,7 @@ pub mod cells;
 pub mod compare;
 mod explain;
 pub mod feature;
+mod feature_watch;
 mod history;
 mod kernel;
 pub mod labels;
@@ -30,6 +31,7 @@ mod text;
 pub mod times;
 pub mod verdict;
 mod watch;
+
 mod watching;
 mod windows;
 

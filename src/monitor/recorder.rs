@@ -474,7 +474,7 @@ impl Inner {
     /// Counts the rows that wait.
     fn count(&mut self, now: u64) {
         if let Phase::Watching(watching) = &mut self.phase
-            && self.rows.len() > 0
+            && !self.rows.is_empty()
         {
             watching.count(&self.rows, &self.requests, now);
             self.rows.clear();

@@ -5,13 +5,12 @@
 //! is counted is added up exactly, in whatever order rows come.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
-use super::baseline::{Baseline, FeatureBaseline};
+use super::baseline::Baseline;
 use super::compare;
 use super::explain;
-use super::history::Points;
+use super::feature_watch::{FeatureWatch, seasons};
 use super::render::CellSnapshot;
 use super::state::{Latch, Signs};
 use super::verdict::{
@@ -19,10 +18,7 @@ use super::verdict::{
 };
 use super::windows::{self, Windows};
 use crate::config::FalseAlarms;
-use crate::stats::detector::{self, Detector, Reference};
-
-/// Ticks whose evidence is kept for a sparkline.
-const RECENT: usize = 60;
+use crate::stats::detector;
 
 /// Request ids kept of the newest rows, as samples.
 const SAMPLES: usize = 8;
@@ -44,6 +40,8 @@ pub(super) struct Terms {
     pub(super) threshold: f64,
     /// Relative change of a cell's share that is no drift.
     pub(super) tolerance: f64,
+    /// Whether each hour of the week is compared with its own.
+    pub(super) is_seasonal: bool,
 }
 
 /// A stream.
@@ -52,7 +50,7 @@ pub(super) struct Watch {
     pub(super) subject: Subject,
     baseline: Arc<Baseline>,
     terms: Terms,
-    features: Vec<Watched>,
+    features: Vec<FeatureWatch>,
     /// Counts since the last tick, of all cells.
     counts: Vec<u32>,
     /// Rows since the last tick.
@@ -71,26 +69,6 @@ pub(super) struct Watch {
     samples: VecDeque<String>,
 }
 
-#[derive(Debug)]
-struct Watched {
-    cells: Range<usize>,
-    /// Its expected counts, where the stream has its own (a segment of the baseline).
-    expected: Vec<u64>,
-    reference: Reference,
-    detector: Detector,
-    /// Ticks of the stream before the detector's first one.
-    born: u64,
-    latch: Latch,
-    evidence: f64,
-    best: Option<detector::Window>,
-    /// Whether its newest windows are within the tolerance.
-    back: bool,
-    /// The largest evidence since the last point.
-    peak: f64,
-    points: Points,
-    recent: VecDeque<f64>,
-}
-
 impl Watch {
     /// A stream against `baseline`, or against that of its segment where the baseline has one.
     pub(super) fn new(subject: Subject, baseline: Arc<Baseline>, terms: Terms, now: u64) -> Self {
@@ -105,7 +83,8 @@ impl Watch {
             end += feature.counts.len();
             let own = slice.and_then(|slice| slice.counts.get(index));
             let expected = own.unwrap_or(&feature.counts).clone();
-            Watched::new(feature, start..end, expected, terms, now)
+            let seasons = seasons(&baseline, index, &expected, terms);
+            FeatureWatch::new(feature, start..end, expected, seasons, terms, now)
         });
         let features: Vec<_> = features.collect();
         let n_cells = end;
@@ -154,16 +133,7 @@ impl Watch {
         self.n_ticks += 1;
         self.remember(now);
         for watched in &mut self.features {
-            let counts = &self.counts[watched.cells.clone()];
-            let tick = watched.detector.tick(&watched.reference, counts);
-            watched.evidence = tick.log_sum;
-            watched.peak = watched.peak.max(tick.log_sum);
-            watched.best = Some(tick.best);
-            watched.back = tick.newest_is_back;
-            if watched.recent.len() == RECENT {
-                watched.recent.pop_front();
-            }
-            watched.recent.push_back(tick.log_sum);
+            watched.tick(&self.counts[watched.cells.clone()], now);
         }
         self.windows.add(now, &self.counts);
         for (sum, count) in self.point.iter_mut().zip(&mut self.counts) {
@@ -250,7 +220,7 @@ impl Watch {
         let is_change = matches!(latch.state, State::Drifted | State::Suspected);
         let told = feature.or_else(|| self.strongest());
         let onset = told.filter(|_| is_change).and_then(|index| self.onset(index));
-        let window = told.filter(|_| is_change).and_then(|index| self.change(index));
+        let window = told.filter(|_| is_change).and_then(|index| self.change(index, now));
         let text = match feature {
             Some(index) => {
                 let name = &self.baseline.features[index].name;
@@ -285,12 +255,12 @@ impl Watch {
     }
 
     /// Findings in sentences: the stream's, then those of features that are not as they were.
-    pub(super) fn text(&self) -> Vec<String> {
+    pub(super) fn text(&self, now: u64) -> Vec<String> {
         let mut text = vec![self.summary()];
         for (index, watched) in self.features.iter().enumerate() {
             if matches!(watched.latch.state, State::Drifted | State::Suspected) {
                 let name = &self.baseline.features[index].name;
-                let (onset, window) = (self.onset(index), self.change(index));
+                let (onset, window) = (self.onset(index), self.change(index, now));
                 let state = watched.latch.state;
                 text.push(explain::feature(name, state, onset, window.as_ref()));
             }
@@ -312,15 +282,15 @@ impl Watch {
     }
 
     /// The window with the most evidence against the baseline.
-    fn change(&self, feature: usize) -> Option<WindowVerdict> {
+    fn change(&self, feature: usize, now: u64) -> Option<WindowVerdict> {
         let watched = &self.features[feature];
         let counts = watched.detector.counts_since(watched.best?.start_tick);
-        Some(self.against(feature, "change", &counts))
+        Some(self.against(feature, "change", &counts, now))
     }
 
-    fn against(&self, feature: usize, window: &str, live: &[u64]) -> WindowVerdict {
+    fn against(&self, feature: usize, window: &str, live: &[u64], now: u64) -> WindowVerdict {
         let (watched, baseline) = (&self.features[feature], &self.baseline.features[feature]);
-        compare::window(baseline, &watched.expected, live, window)
+        compare::window(baseline, watched.expected_in(window, now), live, window)
     }
 
     fn maybe_end_point(&mut self, now: u64) {
@@ -398,10 +368,10 @@ impl Watch {
             .iter()
             .filter_map(|&name| {
                 let counts = self.windows.counts(name, now, watched.cells.clone())?;
-                Some(self.against(index, name, &counts))
+                Some(self.against(index, name, &counts, now))
             })
             .collect();
-        named.extend(is_change.then(|| self.change(index)).flatten());
+        named.extend(is_change.then(|| self.change(index, now)).flatten());
         FeatureVerdict {
             name: baseline.name.clone(),
             side: baseline.side,
@@ -452,44 +422,5 @@ impl Watch {
             baseline: watched.expected.clone(),
             live,
         })
-    }
-}
-
-impl Watched {
-    fn new(
-        baseline: &FeatureBaseline,
-        cells: Range<usize>,
-        expected: Vec<u64>,
-        terms: Terms,
-        now: u64,
-    ) -> Self {
-        let settings = detector::Settings {
-            tolerance: terms.tolerance,
-            variance_factor: baseline.variance_factor.unwrap_or(1.0),
-            ..detector::Settings::default()
-        };
-        let reference = Reference::new(&expected, baseline.cells.n_ordered(), &settings);
-        Self {
-            detector: Detector::new(expected.len()),
-            born: 0,
-            reference,
-            expected,
-            cells,
-            latch: Latch::new(State::Ok, now),
-            evidence: 0.0,
-            best: None,
-            back: true,
-            peak: 0.0,
-            points: Points::default(),
-            recent: VecDeque::new(),
-        }
-    }
-
-    /// Evidence gathers anew.
-    fn forget(&mut self, n_ticks: u64) {
-        self.detector = Detector::new(self.expected.len());
-        self.born = n_ticks;
-        self.evidence = 0.0;
-        self.best = None;
     }
 }

@@ -14,7 +14,7 @@ use super::recorder::Request;
 use super::rows::Rows;
 use super::verdict::{BaselineInfo, Event, Subject, Verdict};
 use super::watch::{Terms, Watch};
-use crate::config::{FalseAlarms, Monitor, Segment};
+use crate::config::{FalseAlarms, Monitor, Season, Segment};
 use crate::tensor::Tensor;
 
 /// Segments that are watched apart, at most; the others are one.
@@ -91,6 +91,7 @@ impl Watching {
             false_alarms: settings.false_alarms,
             threshold: super::threshold(settings),
             tolerance: settings.tolerance,
+            is_seasonal: settings.season == Season::HourOfWeek,
         };
         let watch = Watch::new(subject.clone(), Arc::clone(&baseline), terms, now);
         let judged = answers.map(|(answers, unlabelled)| {
@@ -296,7 +297,7 @@ impl Watching {
         // Labels are joined for all the traffic, not by segment.
         let judged = self.judged.as_ref().filter(|_| watch.subject.segment.is_none());
         let performance = judged.map(|judged| judged.performance.verdict(now));
-        let mut text = watch.text();
+        let mut text = watch.text(now);
         text.extend(performance.iter().flat_map(|verdict| verdict.text.iter().cloned()));
         Verdict {
             subject: watch.subject.clone(),

@@ -90,7 +90,7 @@ impl std::fmt::Debug for Inner {
 #[derive(Debug)]
 pub enum Told {
     /// A state changed.
-    Changed(Event),
+    Changed(Box<Event>),
     /// Nothing more is to be said of a version's drift, of a segment or feature where they are named:
     /// it was acknowledged, or the version does not serve any more.
     Over {

@@ -114,7 +114,7 @@ impl Worker {
             for event in self.monitors.record(changes.unwrap_or_default()) {
                 log(&event);
                 render::count_event(&self.telemetry, &event);
-                (inner.outlet)(Told::Changed(event));
+                (inner.outlet)(Told::Changed(Box::new(event)));
             }
         }
         self.part_with_the_gone(&recorders);

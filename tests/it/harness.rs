@@ -70,6 +70,12 @@ impl Setup {
         self
     }
 
+    /// Removes a file from the repository.
+    pub(crate) fn without(self, path: &str) -> Self {
+        std::fs::remove_file(self.models().join(path)).unwrap();
+        self
+    }
+
     /// Writes the configuration and returns its path, without starting anything.
     pub(crate) fn write_config(&self) -> PathBuf {
         let path = self.folder.path().join("tidegate.toml");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
 mod accounting;
+mod baseline;
 mod cli;
 mod datatypes;
 mod drain;

@@ -10,6 +10,11 @@ fn car_loan_requests() -> Vec<String> {
     file.lines().map(str::to_owned).collect()
 }
 
+/// A car-loan whose first version has no baseline.
+fn unwatched() -> Setup {
+    Setup::with_models(&["car-loan"]).without("car-loan/1/baseline.json")
+}
+
 fn send(server: &Server, requests: &[String]) {
     for request in requests {
         let answer = server.post("/v2/models/car-loan/infer", request);
@@ -62,7 +67,7 @@ impl Rows {
 
 #[test]
 fn a_change_of_the_data_is_found_named_explained_and_can_be_acknowledged() {
-    let server = Setup::with_models(&["car-loan"]).config(LEARN).start();
+    let server = unwatched().config(LEARN).start();
     let mut rows = Rows(fastrand::Rng::with_seed(3));
     let mut requests =
         |n: usize, factor| (0..n).map(|_| rows.request(factor)).collect::<Vec<String>>();
@@ -104,7 +109,7 @@ fn a_change_of_the_data_is_found_named_explained_and_can_be_acknowledged() {
 #[test]
 fn what_is_offered_is_observed_or_dropped_and_predictions_do_not_notice() {
     let config = format!("[observe]\nqueue = 1\n{LEARN}");
-    let server = Setup::with_models(&["car-loan"]).config(&config).start();
+    let server = unwatched().config(&config).start();
     let requests = car_loan_requests();
     send(&server, &requests[..200]);
     let count = |outcome: &str| {
@@ -152,7 +157,7 @@ fn rules_flag_replace_and_refuse_rows_that_are_unlike_the_baseline() {
         rules = [{ when = \"new_category\", then = \"override\", value = -1 }, \
                  { when = \"low_margin\", then = \"flag\", margin = 0.999 }, \
                  { when = \"out_of_range\", then = \"reject\" }]\n";
-    let server = Setup::with_models(&["car-loan"]).config(config).start();
+    let server = unwatched().config(config).start();
     send(&server, &car_loan_requests()[..200]);
     wait_for(&server, "the baseline", |v| v["state"] != "learning");
     let ask = |change: &dyn Fn(&mut Value)| {
@@ -193,7 +198,7 @@ fn rules_flag_replace_and_refuse_rows_that_are_unlike_the_baseline() {
 #[test]
 fn labels_find_their_predictions() {
     let config = "[models.car-loan]\n[models.car-loan.monitor]\nbaseline = { learn = 200 }\n";
-    let server = Setup::with_models(&["car-loan"]).config(config).start();
+    let server = unwatched().config(config).start();
     let requests = car_loan_requests();
     send(&server, &requests[..200]);
     wait_for(&server, "the baseline", |v| v["state"] != "learning");
@@ -225,7 +230,7 @@ fn labels_find_their_predictions() {
 
 #[test]
 fn a_baseline_that_is_written_while_the_version_serves_is_taken() {
-    let server = Setup::with_models(&["car-loan"]).config("[models.car-loan]").start();
+    let server = unwatched().config("[models.car-loan]").start();
     let samples = shipped_file("car-loan/samples.csv");
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("reference.csv");

@@ -12,6 +12,7 @@
 mod product;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -23,7 +24,10 @@ use tract_onnx::tract_core::internal::{
 
 use self::product::Matrix;
 use super::graph::{attribute, subgraphs};
-use super::kernel::{Builder, Form, Kernel, Rejected, build, expect_type, only, values};
+use super::kernel::{
+    Builder, ByRow, Form, Inputs, Kernel, Operand, Outputs, Rejected, build, expect_type, only,
+    values,
+};
 
 /// The domain of nodes that only this crate makes.
 pub(super) const DOMAIN: &str = "tidegate";
@@ -121,10 +125,29 @@ impl Kernel for Dense {
         *last = self.matrix.n_columns();
         let mut output = Tensor::zero::<f32>(&shape)?;
         let mut plain = output.try_as_plain_ram_mut()?;
-        let results = plain.as_slice_mut::<f32>()?;
-        self.matrix.multiply(values(input)?, results);
-        self.activation.apply(results);
+        self.apply(values(input)?, plain.as_slice_mut::<f32>()?);
         Ok(vec![output])
+    }
+
+    fn by_row(self: Arc<Self>, _: &[Form], inputs: &[Operand<'_>]) -> Option<Arc<dyn ByRow>> {
+        match inputs {
+            [Operand::Rows(place)] if place.columns == self.matrix.n_rows() => Some(self),
+            _ => None,
+        }
+    }
+}
+
+impl ByRow for Dense {
+    fn run_rows(&self, inputs: &Inputs<'_>, outputs: Outputs<'_>) -> TractResult<()> {
+        self.apply(inputs.values(0), outputs.floats);
+        Ok(())
+    }
+}
+
+impl Dense {
+    fn apply(&self, input: &[f32], output: &mut [f32]) {
+        self.matrix.multiply(input, output);
+        self.activation.apply(output);
     }
 }
 

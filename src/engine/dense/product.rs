@@ -127,10 +127,12 @@ fn block<L: Lanes, const ROWS: usize>(
 ) {
     let (n_rows, n_columns) = (matrix.n_rows, matrix.n_columns);
     let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &input[row * n_rows..][..n_rows]);
+    let wide = &matrix.panels[panel * n_rows..][..n_rows];
     let mut sums = [L::ZERO; ROWS];
-    for (at, wide) in matrix.panels[panel * n_rows..][..n_rows].iter().enumerate() {
+    // Counted, since all have as many: the compiler sees that nothing reaches beyond them.
+    for at in 0..n_rows {
         for row in 0..ROWS {
-            sums[row] = sums[row].plus(rows[row][at], wide);
+            sums[row] = sums[row].plus(rows[row][at], &wide[at]);
         }
     }
     for (sums, row) in sums.into_iter().zip(output.chunks_exact_mut(n_columns)) {
@@ -147,10 +149,11 @@ fn one_row<L: Lanes>(matrix: &Matrix, row: &[f32], output: &mut [f32]) {
     while panel + PANELS <= n_panels {
         let panels: [&[[f32; WIDE]]; PANELS] =
             std::array::from_fn(|at| &matrix.panels[(panel + at) * n_rows..][..n_rows]);
+        let row = &row[..n_rows];
         let mut sums = [L::ZERO; PANELS];
-        for (at, &value) in row.iter().enumerate() {
+        for at in 0..n_rows {
             for lane in 0..PANELS {
-                sums[lane] = sums[lane].plus(value, &panels[lane][at]);
+                sums[lane] = sums[lane].plus(row[at], &panels[lane][at]);
             }
         }
         for (at, sums) in sums.into_iter().enumerate() {
@@ -231,8 +234,13 @@ impl Lanes for Fma {
 #[inline(always)]
 fn store(matrix: &Matrix, panel: usize, sums: [f32; WIDE], row: &mut [f32]) {
     let row = &mut row[panel * WIDE..];
-    let n = row.len().min(WIDE);
-    let columns = sums.into_iter().zip(&matrix.bias[panel]);
+    let bias = &matrix.bias[panel];
+    if let Some(row) = row.first_chunk_mut::<WIDE>() {
+        *row = std::array::from_fn(|at| sums[at] + bias[at]);
+        return;
+    }
+    let n = row.len();
+    let columns = sums.into_iter().zip(bias);
     for (value, (sum, bias)) in row[..n].iter_mut().zip(columns) {
         *value = sum + bias;
     }

@@ -1,5 +1,7 @@
 //! `ai.onnx.ml.ArrayFeatureExtractor` (1): picks columns of the last axis by position.
 
+use std::sync::Arc;
+
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{
@@ -7,7 +9,9 @@ use tract_onnx::tract_core::internal::{
 };
 
 use super::rows::{tensor, values};
-use super::{DOMAIN, Form, Kernel, Rejected, expect_type};
+use super::{
+    ByRow, DOMAIN, Element, Form, Inputs, Kernel, Operand, Outputs, Rejected, expect_type,
+};
 
 #[derive(Debug)]
 pub(super) struct ArrayFeatureExtractor;
@@ -50,15 +54,44 @@ impl Kernel for ArrayFeatureExtractor {
         };
         Ok(vec![picked?])
     }
+
+    /// From a constant row, as classifiers pick their labels.
+    fn by_row(self: Arc<Self>, _: &[Form], inputs: &[Operand<'_>]) -> Option<Arc<dyn ByRow>> {
+        let [Operand::Constant(from), Operand::Rows(_)] = inputs else { return None };
+        if from.shape().iter().product::<usize>() != *from.shape().last()? {
+            return None;
+        }
+        Some(match from.datum_type() {
+            DatumType::F32 => Arc::new(Picks(values::<f32>(from).ok()?.to_vec())),
+            DatumType::I64 => Arc::new(Picks(values::<i64>(from).ok()?.to_vec())),
+            DatumType::I32 => Arc::new(Picks(values::<i32>(from).ok()?.to_vec())),
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Picks<T>(Vec<T>);
+
+impl<T: Element> ByRow for Picks<T> {
+    fn run_rows(&self, inputs: &Inputs<'_>, outputs: Outputs<'_>) -> TractResult<()> {
+        for (picked, &index) in T::written(outputs).iter_mut().zip(inputs.values::<i64>(0)) {
+            *picked = self.0[position(index, self.0.len())?];
+        }
+        Ok(())
+    }
+}
+
+/// The position that `index` means among `columns`.
+fn position(index: i64, columns: usize) -> Result<usize, Rejected> {
+    usize::try_from(index).ok().filter(|&index| index < columns).ok_or_else(|| {
+        Rejected(format!("index {index} is beyond the {columns} columns that are there"))
+    })
 }
 
 fn pick<T: Datum>(from: &Tensor, indices: &[i64]) -> TractResult<Tensor> {
     let &columns = from.shape().last().unwrap_or(&0);
-    let indices = indices.iter().map(|&index| {
-        usize::try_from(index).ok().filter(|&index| index < columns).ok_or_else(|| {
-            Rejected(format!("index {index} is beyond the {columns} columns that are there"))
-        })
-    });
+    let indices = indices.iter().map(|&index| position(index, columns));
     let indices = indices.collect::<Result<Vec<_>, _>>()?;
     let rows = values::<T>(from)?.chunks_exact(columns.max(1));
     let picked: Vec<T> =

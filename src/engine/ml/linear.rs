@@ -4,13 +4,17 @@
 //! O(rows · features · classes). Sums run in a fixed order of eight lanes, so a row's answer does
 //! not depend on the rows beside it.
 
+use std::sync::Arc;
+
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::internal::{DatumType, TDim, Tensor, TractResult, ensure};
+use tract_onnx::tract_core::internal::{DatumType, TDim, Tensor, TractResult, bail, ensure};
 
 use super::post_transform::{PostTransform, logistic, probit};
 use super::rows::{Labels, arg_max, expect_columns, floats, matrix, n_rows, tensor};
-use super::{DOMAIN, Form, Kernel, NUMBERS, Rejected, expect_type, only};
+use super::{
+    ByRow, DOMAIN, Form, Inputs, Kernel, NUMBERS, Operand, Outputs, Rejected, expect_type, only,
+};
 
 /// Weights of several linear functions over the same features.
 #[derive(Debug)]
@@ -44,13 +48,25 @@ impl Weights {
             let reason = format!("has {n_columns} features, where the model has {n_features}");
             return Err(Rejected(reason).into());
         }
-        let input = floats(input)?;
-        let mut scores = Vec::with_capacity(n_rows * self.n_functions());
-        for row in input.chunks_exact(n_features) {
-            let functions = self.coefficients.chunks_exact(n_features).zip(&self.intercepts);
-            scores.extend(functions.map(|(weights, intercept)| dot(row, weights) + intercept));
-        }
+        let mut scores = vec![0.0; n_rows * self.n_functions()];
+        self.score(&floats(input)?, &mut scores);
         Ok((n_rows, scores))
+    }
+
+    fn score(&self, rows: &[f32], scores: &mut [f32]) {
+        let rows = rows.chunks_exact(self.n_features);
+        for (row, scores) in rows.zip(scores.chunks_exact_mut(self.n_functions())) {
+            let functions = self.coefficients.chunks_exact(self.n_features).zip(&self.intercepts);
+            for (score, (weights, intercept)) in scores.iter_mut().zip(functions) {
+                *score = dot(row, weights) + intercept;
+            }
+        }
+    }
+
+    /// Whether these are rows of binary32 that the functions take as they are.
+    fn take(&self, forms: &[Form], inputs: &[Operand<'_>]) -> bool {
+        let is_single = forms.iter().all(|(datum_type, _)| *datum_type == DatumType::F32);
+        is_single && matches!(inputs, [Operand::Rows(place)] if place.columns == self.n_features)
     }
 }
 
@@ -111,42 +127,85 @@ impl Kernel for LinearClassifier {
         expect_type(*datum_type, &NUMBERS)?;
         expect_columns(shape, self.weights.n_features)?;
         let rows = n_rows(shape)?;
-        let classes = if self.adds_second_class { 2 } else { self.weights.n_functions() };
         Ok(vec![
             (self.labels.datum_type(), [rows.clone()].into_iter().collect()),
-            (DatumType::F32, [rows, TDim::from(classes)].into_iter().collect()),
+            (DatumType::F32, [rows, TDim::from(self.n_scores())].into_iter().collect()),
         ])
     }
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let (n_rows, mut scores) = self.weights.apply(inputs[0])?;
+        let mut winners = Vec::with_capacity(n_rows);
+        if self.adds_second_class {
+            let mut pairs = vec![0.0; 2 * n_rows];
+            pairs.chunks_exact_mut(2).zip(scores).for_each(|(pair, score)| pair[1] = score);
+            scores = pairs;
+        }
+        self.finish(&mut scores, |winner| winners.push(winner));
+        let shape = [n_rows, self.n_scores()];
+        Ok(vec![self.labels.pick(&winners)?, tensor(&shape, scores)?])
+    }
+
+    fn by_row(self: Arc<Self>, forms: &[Form], inputs: &[Operand<'_>]) -> Option<Arc<dyn ByRow>> {
+        let has_ints = matches!(self.labels, Labels::Ints(_));
+        (has_ints && self.weights.take(forms, inputs)).then_some(self)
+    }
+}
+
+impl ByRow for LinearClassifier {
+    fn run_rows(&self, inputs: &Inputs<'_>, outputs: Outputs<'_>) -> TractResult<()> {
+        let Labels::Ints(labels) = &self.labels else { bail!("labels are whole numbers") };
+        if self.adds_second_class {
+            let rows = inputs.values(0).chunks_exact(self.weights.n_features);
+            for (row, pair) in rows.zip(outputs.floats.chunks_exact_mut(2)) {
+                self.weights.score(row, &mut pair[1..]);
+            }
+        } else {
+            self.weights.score(inputs.values(0), outputs.floats);
+        }
+        let mut given = outputs.longs.iter_mut();
+        self.finish(outputs.floats, |winner| {
+            if let Some(label) = given.next() {
+                *label = labels[winner];
+            }
+        });
+        Ok(())
+    }
+}
+
+impl LinearClassifier {
+    /// Columns of the scores.
+    fn n_scores(&self) -> usize {
+        if self.adds_second_class { 2 } else { self.weights.n_functions() }
+    }
+
+    /// Makes the functions' values the classes' scores, and tells each row's winner. A function
+    /// that scores two classes has its value in the second column.
+    #[inline]
+    fn finish(&self, scores: &mut [f32], mut tell: impl FnMut(usize)) {
         let n_functions = self.weights.n_functions();
         if n_functions > 1 {
-            let rows = scores.chunks_exact_mut(n_functions);
-            let winners: Vec<usize> = rows
-                .map(|row| {
-                    let winner = arg_max(row);
-                    self.post_transform.apply(row);
-                    winner
-                })
-                .collect();
-            return Ok(vec![self.labels.pick(&winners)?, tensor(&[n_rows, n_functions], scores)?]);
+            for row in scores.chunks_exact_mut(n_functions) {
+                tell(arg_max(row));
+                self.post_transform.apply(row);
+            }
+            return;
         }
-        let winners: Vec<usize> = scores.iter().map(|&score| usize::from(score > 0.0)).collect();
-        if self.post_transform == PostTransform::Probit {
-            scores.iter_mut().for_each(|score| *score = probit(*score));
+        let is_probit = self.post_transform == PostTransform::Probit;
+        for row in scores.chunks_exact_mut(self.n_scores()) {
+            let Some(last) = row.last_mut() else { continue };
+            tell(usize::from(*last > 0.0));
+            if is_probit {
+                *last = probit(*last);
+            }
+            if let [first, second] = row {
+                // As ONNX Runtime does it: the score and what is left of 1, after `LOGISTIC` only.
+                if self.post_transform == PostTransform::Logistic {
+                    *second = logistic(*second);
+                }
+                *first = 1.0 - *second;
+            }
         }
-        let n_classes = if self.adds_second_class { 2 } else { 1 };
-        if self.adds_second_class {
-            // As ONNX Runtime does it: the score and what is left of 1, after `LOGISTIC` only.
-            let of_second = |score| match self.post_transform {
-                PostTransform::Logistic => logistic(score),
-                _ => score,
-            };
-            let pair = |score| [1.0 - of_second(score), of_second(score)];
-            scores = scores.into_iter().flat_map(pair).collect();
-        }
-        Ok(vec![self.labels.pick(&winners)?, tensor(&[n_rows, n_classes], scores)?])
     }
 }
 
@@ -188,6 +247,25 @@ impl Kernel for LinearRegressor {
 
     fn run(&self, inputs: &[&Tensor]) -> TractResult<Vec<Tensor>> {
         let (n_rows, mut scores) = self.weights.apply(inputs[0])?;
+        self.finish(&mut scores);
+        Ok(vec![tensor(&[n_rows, self.weights.n_functions()], scores)?])
+    }
+
+    fn by_row(self: Arc<Self>, forms: &[Form], inputs: &[Operand<'_>]) -> Option<Arc<dyn ByRow>> {
+        self.weights.take(forms, inputs).then_some(self)
+    }
+}
+
+impl ByRow for LinearRegressor {
+    fn run_rows(&self, inputs: &Inputs<'_>, outputs: Outputs<'_>) -> TractResult<()> {
+        self.weights.score(inputs.values(0), outputs.floats);
+        self.finish(outputs.floats);
+        Ok(())
+    }
+}
+
+impl LinearRegressor {
+    fn finish(&self, scores: &mut [f32]) {
         let n_targets = self.weights.n_functions();
         match (n_targets, self.post_transform) {
             (1, PostTransform::Probit) => scores.iter_mut().for_each(|y| *y = probit(*y)),
@@ -196,7 +274,6 @@ impl Kernel for LinearRegressor {
                 scores.chunks_exact_mut(n_targets).for_each(|row| transform.apply(row));
             }
         }
-        Ok(vec![tensor(&[n_rows, n_targets], scores)?])
     }
 }
 

@@ -23,7 +23,10 @@ mod zip_map;
 
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 
-use super::kernel::{Builder, Form, Kernel, NUMBERS, Rejected, build, expect_type, only};
+use super::kernel::{
+    Builder, ByRow, Element, Form, Inputs, Kernel, NUMBERS, Operand, Outputs, Rejected, build,
+    expect_type, only,
+};
 pub(super) use zip_map::replace_zip_maps;
 
 /// The domain's name.

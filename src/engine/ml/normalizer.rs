@@ -2,12 +2,14 @@
 //!
 //! A row whose norm is zero stays as it is.
 
+use std::sync::Arc;
+
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{DatumType, Tensor, TractResult, bail};
 
 use super::rows::{floats, tensor};
-use super::{DOMAIN, Form, Kernel, NUMBERS, expect_type, only};
+use super::{ByRow, DOMAIN, Form, Inputs, Kernel, NUMBERS, Operand, Outputs, expect_type, only};
 
 #[derive(Debug)]
 pub(super) struct Normalizer {
@@ -48,6 +50,21 @@ impl Kernel for Normalizer {
         let columns = input.shape().last().copied().unwrap_or(1).max(1);
         output.chunks_exact_mut(columns).for_each(|row| self.norm.divide(row));
         Ok(vec![tensor(input.shape(), output)?])
+    }
+
+    fn by_row(self: Arc<Self>, forms: &[Form], inputs: &[Operand<'_>]) -> Option<Arc<dyn ByRow>> {
+        let (datum_type, shape) = only(forms).ok()?;
+        let is_row = *datum_type == DatumType::F32 && shape.len() == 2;
+        (is_row && matches!(inputs, [Operand::Rows(_)])).then_some(self)
+    }
+}
+
+impl ByRow for Normalizer {
+    fn run_rows(&self, inputs: &Inputs<'_>, outputs: Outputs<'_>) -> TractResult<()> {
+        outputs.floats.copy_from_slice(inputs.values(0));
+        let rows = outputs.floats.chunks_exact_mut(inputs.places[0].columns);
+        rows.for_each(|row| self.norm.divide(row));
+        Ok(())
     }
 }
 

@@ -170,6 +170,14 @@ impl<T: Copy> PerColumn<T> {
         Ok(())
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn values(&self) -> &[T] {
+        &self.0
+    }
+
     pub(super) fn get(&self, column: usize) -> T {
         if self.0.len() == 1 { self.0[0] } else { self.0[column] }
     }

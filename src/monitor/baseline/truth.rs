@@ -6,7 +6,7 @@ use crate::monitor::labels::Label;
 use crate::monitor::performance::{FitError, Reference, ScoreBaseline};
 use crate::tensor::Tensor;
 
-/// Rows that are kept, at most; of more, a uniform sample (algorithm R).
+/// Rows that are kept; of more, a uniform sample (algorithm R).
 const MOST_ROWS: usize = 200_000;
 
 /// Rows with their labels, of which the score's part of a baseline is made.
@@ -15,18 +15,20 @@ pub struct Truth {
     answers: Answers,
     labels: Vec<Option<Label>>,
     batch: Answers,
+    most: usize,
     random: fastrand::Rng,
     n_rows: u64,
 }
 
 impl Truth {
-    /// No rows yet.
+    /// No rows yet; at most `most` are kept, or 200,000.
     #[must_use]
-    pub fn new(plan: &FeaturePlan) -> Self {
+    pub fn new(plan: &FeaturePlan, most: Option<usize>) -> Self {
         let answers = Answers::new(plan);
         let batch = answers.clone();
         let random = fastrand::Rng::with_seed(1);
-        Self { answers, labels: Vec::new(), batch, random, n_rows: 0 }
+        let most = most.unwrap_or(MOST_ROWS).max(1);
+        Self { answers, labels: Vec::new(), batch, most, random, n_rows: 0 }
     }
 
     /// Takes in rows: the outputs, and the labels as text, empty where there is none.
@@ -37,7 +39,7 @@ impl Truth {
             let label = label.trim();
             let label = (!label.is_empty()).then(|| Label::Text(label.into()));
             self.n_rows += 1;
-            if self.labels.len() < MOST_ROWS {
+            if self.labels.len() < self.most {
                 self.answers.put(None, &self.batch, row);
                 self.labels.push(label);
                 continue;

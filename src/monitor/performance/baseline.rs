@@ -75,6 +75,17 @@ pub struct ScoreCells {
     pub calibrated: Vec<f64>,
     /// Whether scores needed calibration; otherwise a cell's probability is its mean score.
     pub is_calibrated: bool,
+    /// Whether scores are probabilities themselves: all of the reference were from 0 to 1.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub is_probability: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 /// Losses of the reference's rows.
@@ -126,7 +137,7 @@ impl ScoreCells {
         let n = n_cells.max(1);
         let edges: Vec<f32> = (1..n).map(|i| i as f32 / n as f32).collect();
         let calibrated = (0..n).map(|i| (i as f64 + 0.5) / n as f64).collect();
-        Self { edges, calibrated, is_calibrated: false }
+        Self { edges, calibrated, is_calibrated: false, is_probability: true }
     }
 
     /// How many cells there are.

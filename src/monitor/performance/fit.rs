@@ -259,7 +259,8 @@ fn cells(baseline: &ScoreBaseline, rows: &[(Row, f64)], class: usize) -> ScoreCe
         .iter()
         .filter_map(|(row, truth)| {
             let score = *row.scores.get(class)?;
-            (!score.is_nan()).then(|| (score, is_target(*truth), is_target(row.value)))
+            // Infinite ones are counted in the outermost cells, and tell nothing of the shape.
+            score.is_finite().then(|| (score, is_target(*truth), is_target(row.value)))
         })
         .collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -287,7 +288,12 @@ fn cells(baseline: &ScoreBaseline, rows: &[(Row, f64)], class: usize) -> ScoreCe
     let is_calibrated = !are_probabilities || needs_calibration(&by_score);
     let function = is_calibrated.then(|| Isotonic::fit(&by_score));
     let mut sums = vec![(0.0, 0.0); edges.len() + 1];
-    let mut cells = ScoreCells { edges, calibrated: Vec::new(), is_calibrated };
+    let mut cells = ScoreCells {
+        edges,
+        calibrated: Vec::new(),
+        is_calibrated,
+        is_probability: are_probabilities,
+    };
     for &(score, ..) in &points {
         let score_64 = f64::from(score);
         let p = function.as_ref().map_or(score_64, |function| function.predict(score_64));

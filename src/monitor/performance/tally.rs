@@ -332,10 +332,10 @@ fn truth_probability(baseline: &ScoreBaseline, scores: &[f32], actual: usize) ->
     let is_binary = baseline.task == Task::Binary;
     let index = if is_binary { 0 } else { actual };
     let score = *scores.get(index)?;
-    let is_probability = (0.0..=1.0).contains(&score);
-    let p = match is_probability {
+    let cells = baseline.scores.get(index)?;
+    let p = match cells.is_probability && (0.0..=1.0).contains(&score) {
         true => f64::from(score),
-        false => baseline.scores.get(index)?.probability(score)?,
+        false => cells.probability(score)?,
     };
     Some(if is_binary && actual == 0 { 1.0 - p } else { p })
 }

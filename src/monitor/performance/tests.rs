@@ -410,3 +410,71 @@ fn rows_without_what_is_needed_are_passed_over() {
     assert_eq!(verdict.estimated[2].rows, 2);
     assert_eq!(verdict.realised[2].rows, 4);
 }
+
+#[test]
+fn scores_that_are_no_probabilities_are_calibrated() {
+    let mut rows = golden::binary(20_000, 0.0);
+    // Logits, and some that are infinite.
+    rows.scores.iter_mut().for_each(|s| *s = (*s / (1.0 - *s)).ln());
+    rows.scores[5] = f32::INFINITY;
+    rows.scores[6] = f32::NEG_INFINITY;
+    let baseline = ScoreBaseline::fit(&reference(&rows)).unwrap();
+    baseline.check().unwrap();
+    assert!(baseline.scores[0].is_calibrated);
+    let measures = baseline.measures().unwrap();
+    near(measures.roc_auc, 0.7755, 0.01);
+    assert!(measures.log_loss.unwrap() < 0.6, "{measures:?}");
+    let mut counts = ScoreCounts::new(&baseline);
+    counts.count(&baseline, &rows.predictions());
+    let estimated = estimate(&baseline, &counts);
+    near(estimated.accuracy.map(|band| band.value), measures.accuracy.unwrap(), 0.002);
+    near(estimated.roc_auc.map(|band| band.value), measures.roc_auc.unwrap(), 0.002);
+}
+
+#[test]
+fn settings_are_those_of_the_model() {
+    let settings = Settings::of(&crate::config::Monitor::default());
+    assert_eq!((settings.wait, settings.most, settings.by_label), (86_400_000, 100_000, false));
+    assert!((settings.threshold - 2_592_000f64.ln()).abs() < 1e-12);
+    let false_alarms = crate::config::FalseAlarms::Rows(500_000);
+    let settings = Settings::of(&crate::config::Monitor { false_alarms, ..Default::default() });
+    assert!(settings.by_label && (settings.threshold - 500_000f64.ln()).abs() < 1e-12);
+}
+
+/// Whatever a baseline file holds, what passes the check does not break what works with it.
+#[test]
+fn mutated_baselines_are_refused_or_harmless() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let mut n_passed = 0;
+    for rows in [golden::binary(300, 0.0), golden::multiclass(300, 0.0)] {
+        let baseline = ScoreBaseline::fit(&reference(&rows)).unwrap();
+        let json = serde_json::to_string(&baseline).unwrap();
+        for _ in 0..400 {
+            let mut bytes = json.clone().into_bytes();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(..bytes.len());
+                bytes[at] = *rng.choice(b"0123456789.,-e[]{}\"abc").unwrap();
+            }
+            let Ok(mutant) = serde_json::from_slice::<ScoreBaseline>(&bytes) else { continue };
+            if mutant.check().is_err() {
+                continue;
+            }
+            n_passed += 1;
+            let mut live = Performance::new(Arc::new(mutant), &settings(), 0);
+            live.observe(Some(b"all"), &rows.predictions(), 0);
+            let records: Vec<FeedbackRecord> = (0..300)
+                .map(|row| FeedbackRecord {
+                    id: "all".to_owned(),
+                    row,
+                    label: rows.labels[row as usize].clone().unwrap(),
+                })
+                .collect();
+            live.feedback(&records, 0);
+            live.tick(1);
+            let verdict = live.verdict(1);
+            serde_json::to_string(&verdict).unwrap();
+            assert!(live.restore(live.kept()));
+        }
+    }
+    assert!(n_passed > 50, "{n_passed}");
+}

@@ -39,9 +39,39 @@ pub(super) fn loss(watch: &LossWatch) -> String {
     }
 }
 
+/// Estimated measures of the last day that are below the baseline's by more than chance.
+fn fallen(verdict: &PerformanceVerdict) -> Option<String> {
+    let baseline = verdict.baseline.as_ref()?;
+    let day = verdict.estimated.iter().find(|window| window.window == "24h")?;
+    let is_below = |name: &str, band: Option<Band>, baseline: Option<f64>| {
+        let (band, baseline) = band.zip(baseline)?;
+        let below = || format!("{name} {:.4} instead of {baseline:.4}", band.value);
+        (band.high < baseline).then(below)
+    };
+    let fallen: Vec<String> = [
+        is_below("accuracy", day.measures.accuracy, baseline.accuracy),
+        is_below("F1", day.measures.f1, baseline.f1),
+        is_below("ROC AUC", day.measures.roc_auc, baseline.roc_auc),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let text = || {
+        format!(
+            "the scores of the last day make the estimated performance fall, by more than the sampling error: {}",
+            fallen.join(", ")
+        )
+    };
+    (!fallen.is_empty()).then(text)
+}
+
 /// What a verdict says.
 pub(super) fn verdict(verdict: &PerformanceVerdict, loss: String) -> Vec<String> {
-    let mut text = vec![loss];
+    let mut text = Vec::new();
+    if verdict.labels.joined > 0 {
+        text.push(loss);
+    }
+    text.extend(fallen(verdict));
     if let Some(window) = verdict.estimated.iter().find(|window| window.rows > 0) {
         let shown = |name: &str, band: Option<Band>| {
             band.map(|band| {

@@ -2,8 +2,6 @@
 //!
 //! Prints one JSON document a call. Everything is seeded: the same call prints the same figures.
 
-#![expect(clippy::print_stdout, reason = "a command's output")]
-
 mod competitors;
 mod experiments;
 mod streams;
@@ -169,6 +167,9 @@ pub struct Cost {
     pub ticks: usize,
     #[arg(long, default_value_t = 50)]
     pub rows_per_tick: usize,
+    /// Rows of the baseline.
+    #[arg(long, default_value_t = 20_000)]
+    pub rows: u64,
 }
 
 fn law(name: &str) -> Result<Law, String> {

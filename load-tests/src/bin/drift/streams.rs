@@ -129,7 +129,7 @@ impl Stream {
 
     pub fn next(&mut self, shift: Shift) -> f64 {
         let x = match self.law {
-            Law::Normal(phi) if phi == 0.0 => self.normal(),
+            Law::Normal(0.0) => self.normal(),
             Law::Normal(phi) => {
                 self.last = phi * self.last + (1.0 - phi * phi).sqrt() * self.normal();
                 self.last

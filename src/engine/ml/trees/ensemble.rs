@@ -2,6 +2,7 @@
 
 use tract_onnx::tract_core::internal::TractResult;
 
+use super::bitvectors::{Bitvectors, LANES};
 use super::features::Features;
 use super::forest::{Forest, Number};
 use super::scores::{Aggregate, Contributions, Scores};
@@ -25,6 +26,8 @@ pub(super) struct Ensemble<T> {
 enum Form<T> {
     Walk {
         walk: Walk<T>,
+        /// Where these are faster for many rows.
+        bitvectors: Option<Bitvectors<T>>,
         features: Features,
     },
     /// Node by node, where the compiled form does not do.
@@ -38,7 +41,10 @@ impl<T: Number> Ensemble<T> {
         let (n_features, n_targets) = (forest.n_features, forest.n_targets);
         let n_trees = forest.roots.len();
         let form = match Walk::compile(&forest, &features) {
-            Some(walk) => Form::Walk { walk, features },
+            Some(walk) => {
+                let bitvectors = Bitvectors::compile(&forest, &features, walk.steps());
+                Form::Walk { walk, bitvectors, features }
+            }
             None => Form::Plain(forest),
         };
         Self { n_features, n_targets, n_trees, contributions, form }
@@ -59,7 +65,7 @@ impl<T: Number> Ensemble<T> {
         let n_rows = rows.len() / n_columns;
         let mut scores = Scores::new(n_rows, self.n_targets, &self.contributions)?;
         match &self.form {
-            Form::Walk { walk, features } if n_rows == 1 => {
+            Form::Walk { walk, features, .. } if n_rows == 1 => {
                 let mut slots = Vec::new();
                 let row = if features.is_in_place(rows) {
                     rows
@@ -71,7 +77,10 @@ impl<T: Number> Ensemble<T> {
                 walk.leaves_of_row(row, &mut leaves);
                 scores.add_row(&self.contributions, aggregate, 0, &leaves);
             }
-            Form::Walk { walk, features } => {
+            Form::Walk { bitvectors: Some(bitvectors), features, .. } if n_rows >= LANES => {
+                self.mark_blocks(bitvectors, features, (rows, n_columns), aggregate, &mut scores);
+            }
+            Form::Walk { walk, features, .. } => {
                 self.walk_blocks(walk, features, (rows, n_columns), aggregate, &mut scores);
             }
             Form::Plain(forest) => {
@@ -85,6 +94,34 @@ impl<T: Number> Ensemble<T> {
             }
         }
         Ok(scores)
+    }
+
+    fn mark_blocks(
+        &self,
+        bitvectors: &Bitvectors<T>,
+        features: &Features,
+        (rows, n_columns): (&[T], usize),
+        aggregate: Aggregate,
+        scores: &mut Scores<T>,
+    ) {
+        let mut slots = Vec::new();
+        let mut scratch = bitvectors.scratch();
+        for (block, rows) in rows.chunks(LANES * n_columns).enumerate() {
+            let n_rows = rows.len() / n_columns;
+            let (block_rows, stride) = if features.is_in_place(rows) {
+                (rows, n_columns)
+            } else {
+                slots.clear();
+                rows.chunks_exact(n_columns).for_each(|row| features.gather(row, &mut slots));
+                (&slots[..], features.n_slots())
+            };
+            bitvectors.mark(block_rows, stride, &mut scratch);
+            for tree in 0..self.n_trees {
+                let leaves = bitvectors.leaves_of_tree(tree, &scratch);
+                let place = (tree, block * LANES);
+                scores.add_tree(&self.contributions, aggregate, place, &leaves[..n_rows]);
+            }
+        }
     }
 
     fn walk_blocks(

@@ -7,6 +7,7 @@
 //!
 //! Features in binary64 are compared and summed in binary64, everything else in binary32.
 
+mod bitvectors;
 mod classes;
 mod ensemble;
 mod features;

@@ -131,6 +131,11 @@ impl<T: Number> Walk<T> {
         assert!(self.trees.iter().all(|tree| (tree.root as usize) < n_nodes));
     }
 
+    /// Steps to the farthest leaf of each tree, together.
+    pub(super) fn steps(&self) -> usize {
+        self.trees.iter().map(|tree| tree.deep as usize).sum()
+    }
+
     /// The leaf that each tree leads `row` to, in the order of the trees. `row` has all slots.
     pub(super) fn leaves_of_row(&self, row: &[T], leaves: &mut [u32]) {
         let mut groups = self.by_depth.chunks_exact(LANES);
