@@ -20,7 +20,7 @@ NULL_VALUES = 5_000_000
 
 def run(simulation: Simulation) -> object:
     python = environment()
-    calibrated = simulation.run("calibrate", streams=simulation.share(200))
+    calibrated = simulation.run("calibrate", streams=simulation.share(100))
     threshold = calibrated["threshold_of_10000_ticks"]
     streams = simulation.share(400)
     reports = {}
