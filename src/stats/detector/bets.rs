@@ -7,16 +7,16 @@ use super::tolerance::{Nearest, Tolerance};
 /// Weights of the kinds of bets; those that a feature has share the whole in this proportion. They
 /// were tuned by simulation (`load-tests/drift`): half a kind's weight is 0.7 nats of evidence of
 /// some ten that an alarm takes.
-const OMNIBUS: f64 = 0.07;
-const LOCATION: f64 = 0.50;
-const SCALE: f64 = 0.22;
-const SHAPE: f64 = 0.13;
-const CELL: f64 = 0.08;
+const OMNIBUS: f64 = 0.06;
+const LOCATION: f64 = 0.60;
+const SCALE: f64 = 0.18;
+const SHAPE: f64 = 0.10;
+const CELL: f64 = 0.06;
 
 /// Strengths of the tilts, in standard deviations of the score, and weights. Powers of two: a shift
 /// between two of them still grows at 0.87 of the best rate or more; a larger one is found at once
 /// by the largest.
-const STRENGTHS: [(f64, f64); 5] = [(0.05, 0.5), (0.1, 1.0), (0.2, 1.5), (0.4, 1.5), (0.8, 0.5)];
+const STRENGTHS: [(f64, f64); 5] = [(0.05, 0.3), (0.1, 1.0), (0.2, 1.5), (0.4, 1.5), (0.8, 0.3)];
 /// Strengths of tilts of the shape.
 const SHAPE_STRENGTHS: [(f64, f64); 4] = [(0.1, 1.0), (0.2, 1.0), (0.4, 1.0), (0.8, 1.0)];
 /// How many times as frequent as tolerated one of the ordered cells becomes.
