@@ -31,8 +31,7 @@ def run(simulation: Simulation) -> object:
 
     ours("Tidegate, the guaranteed threshold", math.log(RUN_LENGTH / 50))
     ours(f"Tidegate, threshold exp({threshold:.2f}) by simulation", threshold)
-    for test, windows in (("ks", (250, 500, 1000, 2000)), ("chi-square", (250, 500, 1000, 2000)),
-                          ("psi", (250, 500, 1000, 2000)), ("kswin", (30, 50))):
+    for test, windows in (("ks", (500, 1000)), ("chi-square", (500, 1000)), ("psi", (500, 1000)), ("kswin", (30,))):
         for window in windows:
             report = simulation.run("windowed", test=test, window=window, run_length=RUN_LENGTH, streams=streams,
                                     horizon=HORIZON)

@@ -27,9 +27,9 @@ DETECTORS: dict[str, tuple[str, Callable, tuple]] = {
               (0.9, 0.6, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.002)),
     "page-hinkley": ("Page–Hinkley, threshold {:.0f}", lambda threshold: drift.PageHinkley(threshold=threshold),
                      (100, 150, 200, 250, 300, 400, 500)),
-    "page-hinkley-tuned": ("Page–Hinkley, delta 0.1 (half of the smaller shift), threshold {:.1f}",
+    "page-hinkley-tuned": ("Page–Hinkley, delta 0.1 (half of the smaller shift), threshold {:.0f}",
                            lambda threshold: drift.PageHinkley(threshold=threshold, delta=0.1),
-                           (30, 35, 40, 45, 50, 55, 60)),
+                           (40, 60, 80, 100, 125, 150, 200, 300, 400)),
 }
 
 
@@ -37,10 +37,15 @@ def main() -> None:
     name, make, thresholds = DETECTORS[sys.argv[1]]
     binary, null_values, streams = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     nothing = values(binary, "none", 6_000_000, 0, null_values)
-    lengths = [run_length(make(threshold), nothing) for threshold in thresholds]
-    threshold = calibrated(thresholds, lengths)
-    report: dict = {"name": name.format(threshold), "thresholds": thresholds, "run_lengths": lengths,
-                    "threshold": threshold}
+    lengths: dict[float, float] = {}
+
+    def length(threshold: float) -> float:
+        if threshold not in lengths:
+            lengths[threshold] = run_length(make(threshold), nothing)
+        return lengths[threshold]
+
+    threshold = calibrated(thresholds, length)
+    report: dict = {"name": name.format(threshold), "run_lengths": lengths, "threshold": threshold}
     for shift in SHIFTS:
         delays = []
         seed = 0
@@ -62,14 +67,22 @@ def run_length(detector: object, stream: array.array) -> float:
     return len(stream) / max(alarms, 0.5)
 
 
-def calibrated(thresholds: tuple, lengths: list[float]) -> float:
-    """Between the two whose run lengths are around the one wanted; the closest one that is tried if none are."""
-    pairs = zip(zip(thresholds, lengths), zip(thresholds[1:], lengths[1:]))
-    for (low, short), (high, long) in pairs:
-        if short < RUN_LENGTH <= long:
-            part = math.log(RUN_LENGTH / short) / math.log(long / short)
-            return low + part * (high - low)
-    return thresholds[0] if lengths[0] >= RUN_LENGTH else thresholds[-1]
+def calibrated(thresholds: tuple, length: Callable[[float], float]) -> float:
+    """Between the two whose run lengths are around the one wanted, found by halving; the one at the end if none are."""
+    low, high = 0, len(thresholds) - 1
+    if length(thresholds[low]) >= RUN_LENGTH:
+        return thresholds[low]
+    if length(thresholds[high]) < RUN_LENGTH:
+        return thresholds[high]
+    while high - low > 1:
+        middle = (low + high) // 2
+        if length(thresholds[middle]) < RUN_LENGTH:
+            low = middle
+        else:
+            high = middle
+    short, long = length(thresholds[low]), length(thresholds[high])
+    part = math.log(RUN_LENGTH / short) / math.log(long / short)
+    return thresholds[low] + part * (thresholds[high] - thresholds[low])
 
 
 def delay(detector: object, stream: array.array) -> float | None:

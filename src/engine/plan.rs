@@ -60,7 +60,7 @@ pub struct Plan {
 }
 
 enum Compiled {
-    Once(Runnable),
+    Once(Box<Runnable>),
     PerShape(ShapeCache),
 }
 
@@ -88,7 +88,8 @@ impl Plan {
         let because = match once {
             Ok(runnable) => {
                 let rung = if is_free { Rung::Symbolic } else { Rung::Fixed };
-                let plan = Self::new(&model, rung, Compiled::Once(runnable), shapes.clone());
+                let plan =
+                    Self::new(&model, rung, Compiled::Once(Box::new(runnable)), shapes.clone());
                 match plan.try_symbols() {
                     Ok(()) => return Ok(plan),
                     Err(error) => error.to_string(),

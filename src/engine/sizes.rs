@@ -1,7 +1,7 @@
 //! How large the values between a graph's nodes may become.
 //!
 //! A small file can ask for any size: a fixed one (`ConstantOfShape`), one that grows with the
-//! request's rows, or one that the request's numbers say (`Range`, `Tile`). An allocation that
+//! request's rows, or one that the request's numbers say (`Range`). An allocation that
 //! fails ends the process, so the size is looked at first: when a graph is compiled, where it is
 //! known then, else before the run or before the node. Each value is bounded by [`LARGEST`]; their
 //! sum is not, nor what a node takes beside its outputs, nor values inside of subgraphs.
@@ -12,7 +12,7 @@ use tract_onnx::prelude::{
     Datum, SymbolValues, TDim, TValue, TractError, TypedFact, TypedModel, TypedNode,
 };
 use tract_onnx::tract_core::internal::{Symbol, TractResult};
-use tract_onnx::tract_core::ops::array::{DynTile, Range};
+use tract_onnx::tract_core::ops::array::Range;
 
 use super::kernel::Rejected;
 
@@ -62,16 +62,16 @@ pub(super) fn check_node(
     }
     let from_values = match inputs {
         [start, end, step] if node.op_is::<Range>() => {
-            let number = |value: &TValue| whole(value, symbols)?.first().copied();
-            let numbers = (number(start), number(end), number(step));
-            let (Some(start), Some(end), Some(step)) = numbers else { return Ok(()) };
-            let count = ((end - start) / step).ceil().max(0.0);
-            as_bytes(count * 8.0)
-        }
-        [data, times] if node.op_is::<DynTile>() => {
-            let times = whole(times, symbols);
-            let times = times.map_or(1.0, |times| times.iter().product::<f64>());
-            as_bytes(as_f64(data.len() * data.datum_type().size_of()) * times)
+            let numbers = [start, end, step].map(|value| number(value, symbols));
+            let [Some(start), Some(end), Some(step)] = numbers else { return Ok(()) };
+            // No number is wider than 8 bytes, and `as` saturates.
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "see above"
+            )]
+            let bytes = (((end - start) / step).ceil().max(0.0) * 8.0) as usize;
+            bytes
         }
         _ => 0,
     };
@@ -79,27 +79,14 @@ pub(super) fn check_node(
     if bytes > LARGEST { Err(refuse(node, bytes)) } else { Ok(()) }
 }
 
-/// The numbers of a small tensor, exact as far as it matters here.
-fn whole(value: &TValue, symbols: &SymbolValues) -> Option<Vec<f64>> {
+/// The number that a tensor holds, as near as it matters here.
+fn number(value: &TValue, symbols: &SymbolValues) -> Option<f64> {
     if value.datum_type() == TDim::datum_type() {
-        let dims = value.try_as_plain_ram().ok()?;
-        let dims = dims.as_slice::<TDim>().ok()?.iter();
+        let dim = value.try_as_plain_ram().ok()?.to_scalar::<TDim>().ok()?.eval(symbols);
         #[expect(clippy::cast_precision_loss, reason = "compared with a limit")]
-        return dims.map(|dim| dim.eval(symbols).as_i64().map(|size| size as f64)).collect();
+        return dim.as_i64().map(|size| size as f64);
     }
-    let numbers = value.cast_to::<f64>().ok()?;
-    let plain = numbers.try_as_plain_ram().ok()?;
-    Some(plain.as_slice::<f64>().ok()?.to_vec())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "compared with a limit")]
-fn as_f64(bytes: usize) -> f64 {
-    bytes as f64
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-fn as_bytes(bytes: f64) -> usize {
-    bytes as usize
+    value.cast_to_scalar::<f64>().ok()
 }
 
 /// Sizes that depend on nothing but the sizes of the inputs.

@@ -19,6 +19,7 @@ mod reconcile;
 mod select;
 mod table;
 mod version;
+mod watch;
 mod writer;
 
 use std::sync::Arc;

@@ -18,8 +18,6 @@ use super::select::{Candidate, Selection, select};
 use super::table::{IndexEntry, LiveTable, Model, Serving, State};
 use super::version::{Loaded, Version};
 use crate::config::{self, Config};
-use crate::monitor::verdict::Subject;
-use crate::monitor::{Recorder, Watched};
 use crate::repository::{self, Fingerprint, FoundModel, FoundVersion, Scan};
 use crate::scheduler::{Executor, Limits, Pool};
 use crate::telemetry::names;
@@ -318,7 +316,8 @@ impl Reconciler {
             always_batches: settings.batching.max_batch.is_some_and(|rows| rows > 1),
         };
         let before = before.filter(|serving| Arc::ptr_eq(&serving.version.loaded, loaded));
-        let (recorder, unwatched) = recorder(wish, number, loaded, &labels, before);
+        let (recorder, unwatched) =
+            super::watch::recorder(name, number, &settings.monitor, loaded, &labels, before);
         if let Some(Serving { version, .. }) = before
             && version.labels == labels
             && version.deadline == deadline
@@ -442,49 +441,6 @@ fn keep(wish: &Wish<'_>, before: Option<&Model>, index: &mut [IndexEntry]) -> Op
         }
     }
     Some(before.share())
-}
-
-/// Who watches a version: whoever did before, where nothing about that has changed; else somebody
-/// new. Nobody, and perhaps why, where it is not watched: it serves all the same.
-fn recorder(
-    wish: &Wish<'_>,
-    number: u64,
-    loaded: &Loaded,
-    labels: &[Option<Vec<String>>],
-    before: Option<&Serving>,
-) -> (Option<Arc<Recorder>>, Option<String>) {
-    let settings = &wish.settings.monitor;
-    if let Some(Serving { version, .. }) = before
-        && let Some(recorder) = &version.recorder
-        && recorder.settings() == settings
-        && version.labels == labels
-    {
-        return (Some(Arc::clone(recorder)), None);
-    }
-    let baseline = match &loaded.baseline {
-        Some(Ok(baseline)) => Some(Arc::clone(baseline)),
-        Some(Err(reason)) => return (None, Some(reason.clone())),
-        None => None,
-    };
-    let subject = Subject {
-        model: wish.name.to_string(),
-        version: number,
-        digest: loaded.digest.clone(),
-        segment: None,
-    };
-    let watched = Watched {
-        signature: loaded.plan.signature(),
-        metadata: &loaded.metadata,
-        labels,
-        baseline,
-    };
-    match Recorder::new(subject, settings.clone(), watched) {
-        Ok(recorder) => (recorder.map(Arc::new), None),
-        Err(reason) => {
-            tracing::warn!(model = %wish.name, version = number, reason, "version is not watched");
-            (None, Some(reason))
-        }
-    }
 }
 
 fn trouble(found: &FoundVersion) -> String {

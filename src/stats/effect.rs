@@ -5,12 +5,14 @@
 use serde::{Deserialize, Serialize};
 
 /// The rule that [`Effects`] follow, to be printed with the numbers.
-pub const RULE: &str = "Cells are fixed by the baseline. PSI is the sum of (p - q) ln(p / q) in nats over shares smoothed as \
-     (count + 1/2) / (rows + cells/2); debiased PSI is PSI less (cells - 1)(1/live rows + 1/baseline rows), what chance \
-     alone gives, cells with no rows on either side not counted; its 95 % interval takes rows as independent. \
-     Jensen-Shannon is the distance (square root, base 2), Hellinger and total variation are distances, all from 0 to 1, \
-     of the shares as counted. KS and Wasserstein are of the cells ordered by value, with the others left out: the largest \
-     difference of cumulated shares at the cells' bounds, and the area between them, over the baseline's standard deviation.";
+pub const RULE: &str = "Cells are fixed by the baseline. PSI is the sum of (p - q) ln(p / q) in \
+    nats over shares smoothed as (count + 1/2) / (rows + cells/2); debiased PSI is PSI less \
+    (cells - 1)(1/live rows + 1/baseline rows), what chance alone gives, cells with no rows on \
+    either side not counted; its 95 % interval takes rows as independent. Jensen-Shannon is the \
+    distance (square root, base 2), Hellinger and total variation are distances, all from 0 to 1, \
+    of the shares as counted. KS and Wasserstein are of the cells ordered by value, with the others \
+    left out: the largest difference of cumulated shares at the cells' bounds, and the area between \
+    them, over the baseline's standard deviation.";
 
 /// Standard deviations of a two-sided 95 % interval.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -49,8 +51,8 @@ pub enum Order<'a> {
         n_ordered: usize,
         /// A value that stands for each of them, ascending.
         centres: &'a [f64],
-        /// The reference's standard deviation, in the same unit; Wasserstein is left out where it is not
-        /// a positive number, or a centre is infinite.
+        /// The reference's standard deviation, in the same unit; Wasserstein is left out where it
+        /// is not a positive number, or a centre is infinite.
         deviation: f64,
     },
 }
@@ -132,8 +134,8 @@ pub fn smoothed(counts: &[u64]) -> Vec<f64> {
     counts.iter().map(|&count| (count as f64 + 0.5) / total).collect()
 }
 
-/// Population stability index of shares, in nats: Σ (p - q) ln(p / q). Infinite where one is zero and
-/// the other is not.
+/// Population stability index of shares, in nats: Σ (p - q) ln(p / q). Infinite where one is zero
+/// and the other is not.
 #[must_use]
 pub fn psi(p: &[f64], q: &[f64]) -> f64 {
     p.iter().zip(q).map(|(p, q)| if p == q { 0.0 } else { (p - q) * (p / q).ln() }).sum()
@@ -141,10 +143,11 @@ pub fn psi(p: &[f64], q: &[f64]) -> f64 {
 
 /// The 95 % interval of PSI, from smoothed shares of n and m rows.
 ///
-/// With s = 1/n + 1/m, PSI / s is near to a noncentral chi-square value with K - 1 degrees of freedom k
-/// whose noncentrality λ is the true PSI over s: mean k + λ, variance 2 k + 4 λ. Away from no
-/// change 4 λ s² is replaced by the variance of the delta method. The limits are those λ for which the value found
-/// is 1.96 deviations off its mean. `docs/drift.md` has the coverage as measured: 93 to 96 %.
+/// With s = 1/n + 1/m, PSI / s is near to a noncentral chi-square value with K - 1 degrees of
+/// freedom k whose noncentrality λ is the true PSI over s: mean k + λ, variance 2 k + 4 λ. Away
+/// from no change 4 λ s² is replaced by the variance of the delta method. The limits are those λ
+/// for which the value found is 1.96 deviations off its mean. `docs/drift.md` has the coverage as
+/// measured: 93 to 96 %.
 fn psi_interval(p: &[f64], q: &[f64], n: f64, m: f64, freedom: f64) -> (f64, f64) {
     let noise = 1.0 / n + 1.0 / m;
     let found = psi(p, q) / noise;
@@ -160,7 +163,8 @@ fn psi_interval(p: &[f64], q: &[f64], n: f64, m: f64, freedom: f64) -> (f64, f64
     (low * noise, high * noise)
 }
 
-/// Variance of PSI by the delta method: Var_p(ln(p/q) + 1 - q/p) / n + Var_q(ln(q/p) + 1 - p/q) / m.
+/// Variance of PSI by the delta method: Var_p(ln(p/q) + 1 - q/p) / n + Var_q(ln(q/p) + 1 - p/q) /
+/// m.
 fn delta_variance(p: &[f64], q: &[f64], n: f64, m: f64) -> f64 {
     let variance = |of: &[f64], other: &[f64]| {
         let slope = |a: f64, b: f64| (a / b).ln() + 1.0 - b / a;
@@ -251,7 +255,8 @@ mod tests {
         near(effects.psi_debiased, psi - 3.0 * (1.0 / 40.0 + 1.0 / 40.0));
         assert!(effects.psi_interval.0 < psi && psi < effects.psi_interval.1);
         near(effects.total_variation, 0.125);
-        // The last cell has no order: shares among the ordered ones are 1/7, 4/7, 2/7 and 1/4, 1/2, 1/4.
+        // The last cell has no order: shares among the ordered ones are 1/7, 4/7, 2/7 and 1/4, 1/2,
+        // 1/4.
         near(effects.ks.unwrap(), 0.25 - 1.0 / 7.0);
         let area = (0.25 - 1.0 / 7.0) * 1.0 + (5.0 / 7.0 - 0.75_f64).abs() * 2.0;
         near(effects.wasserstein.unwrap(), area / 0.5);

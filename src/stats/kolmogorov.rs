@@ -4,7 +4,8 @@ use std::f64::consts::PI;
 
 use super::special::ln_gamma;
 
-/// From this n d² on, both sides' distances are never large at once: their product is below 1e-10 of the result.
+/// From this n d² on, both sides' distances are never large at once: their product is below 1e-10
+/// of the result.
 const ONE_SIDED_FROM: f64 = 4.0;
 
 /// Samples above this take the limit law with its corrections in 1/√n.
@@ -34,9 +35,9 @@ pub fn limit_survival(x: f64) -> f64 {
 
 /// The probability that the distance of n values from their law is at least d.
 ///
-/// Large distances by the one-sided law (Birnbaum and Tingey 1951), others by Marsaglia, Tsang and Wang's
-/// matrix (2003) up to 1000 values, in O((√n)³ log n); beyond that by the limit law at Vrbik's
-/// argument (2018), whose error is below 3e-5 there.
+/// Large distances by the one-sided law (Birnbaum and Tingey 1951), others by Marsaglia, Tsang and
+/// Wang's matrix (2003) up to 1000 values, in O((√n)³ log n); beyond that by the limit law at
+/// Vrbik's argument (2018), whose error is below 3e-5 there.
 #[must_use]
 pub fn finite_survival(d: f64, n: u64) -> f64 {
     if d.is_nan() {
@@ -146,8 +147,9 @@ fn matrix_product(a: &[f64], b: &[f64], m: usize) -> Vec<f64> {
     product
 }
 
-/// The probability that the distance of two samples of n and m values is at least d, exactly: the share of lattice paths from
-/// (0, 0) to (n, m) that leave the band |i/n - j/m| < d (Hodges 1958). O(n m) steps.
+/// The probability that the distance of two samples of n and m values is at least d, exactly: the
+/// share of lattice paths from (0, 0) to (n, m) that leave the band |i/n - j/m| < d (Hodges 1958).
+/// O(n m) steps.
 #[must_use]
 pub fn two_sample_survival(d: f64, n: u64, m: u64) -> f64 {
     if d.is_nan() {

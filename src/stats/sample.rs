@@ -1,7 +1,8 @@
-//! Distances and tests on samples and on counts, as scipy defines them: for files, and for those who compare with
-//! other tools.
+//! Distances and tests on samples and on counts, as scipy defines them: for files, and for those
+//! who compare with other tools.
 //!
-//! NaN has no place in an order: it is left out. Infinite values are kept for what only needs ranks.
+//! NaN has no place in an order: it is left out. Infinite values are kept for what only needs
+//! ranks.
 
 use std::f64::consts::PI;
 
@@ -46,7 +47,8 @@ pub fn ks(reference: &[f64], live: &[f64], law: Law) -> Tested {
     Tested { statistic, p_value }
 }
 
-/// `scipy.stats.wasserstein_distance`: ∫ |F - G|. 0 if a sample is empty; infinite values may make it infinite.
+/// `scipy.stats.wasserstein_distance`: ∫ |F - G|. 0 if a sample is empty; infinite values may make
+/// it infinite.
 #[must_use]
 pub fn wasserstein(reference: &[f64], live: &[f64]) -> f64 {
     integral(reference, live, f64::abs)
@@ -58,8 +60,8 @@ pub fn energy(reference: &[f64], live: &[f64]) -> f64 {
     (2.0 * integral(reference, live, |difference| difference * difference)).sqrt()
 }
 
-/// `scipy.stats.cramervonmises_2samp` with `method="asymptotic"` (Anderson 1962): the statistic T and
-/// the limit law's p. Statistic 0 and p 1 if a sample is empty.
+/// `scipy.stats.cramervonmises_2samp` with `method="asymptotic"` (Anderson 1962): the statistic T
+/// and the limit law's p. Statistic 0 and p 1 if a sample is empty.
 #[must_use]
 pub fn cramer_von_mises(reference: &[f64], live: &[f64]) -> Tested {
     let (x, y) = (sorted(reference), sorted(live));
@@ -113,8 +115,8 @@ fn cramer_von_mises_cdf(x: f64) -> f64 {
     sum
 }
 
-/// exp(q) K(1/4, q), the modified Bessel function: ∫ exp(-q (cosh t - 1)) cosh(t/4) dt over t ≥ 0 (DLMF 10.32.9) by
-/// the trapezoidal rule, which converges geometrically here.
+/// exp(q) K(1/4, q), the modified Bessel function: ∫ exp(-q (cosh t - 1)) cosh(t/4) dt over t ≥ 0
+/// (DLMF 10.32.9) by the trapezoidal rule, which converges geometrically here.
 fn scaled_bessel_quarter(q: f64) -> f64 {
     const STEP: f64 = 1.0 / 64.0;
     let mut sum = 0.5;
@@ -151,9 +153,9 @@ pub fn deviation(sample: &[f64]) -> f64 {
     (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
-/// `scipy.stats.chi2_contingency` of two rows of counts: Pearson's chi-square of independence, with Yates'
-/// correction (if wanted) where there is one degree of freedom. Cells without counts are left out; statistic 0 and
-/// p 1 if fewer than two cells or an empty row are left.
+/// `scipy.stats.chi2_contingency` of two rows of counts: Pearson's chi-square of independence, with
+/// Yates' correction (if wanted) where there is one degree of freedom. Cells without counts are
+/// left out; statistic 0 and p 1 if fewer than two cells or an empty row are left.
 #[must_use]
 pub fn chi_square_independence(reference: &[u64], live: &[u64], yates: bool) -> Tested {
     independence(reference, live, |count, expected, freedom| {

@@ -60,8 +60,8 @@ struct Estimate {
 }
 
 impl LongRun {
-    /// For a feature with these counts by cell, of which the first `n_ordered` are ordered by value. The
-    /// counts only set the directions looked at: those of a sample will do.
+    /// For a feature with these counts by cell, of which the first `n_ordered` are ordered by
+    /// value. The counts only set the directions looked at: those of a sample will do.
     #[must_use]
     pub fn new(counts: &[u64], n_ordered: usize) -> Self {
         let n_cells = counts.len();
@@ -107,11 +107,12 @@ impl LongRun {
 
     /// The factor, at least 1: the largest over directions of what the lengths of windows say.
     ///
-    /// Directions are location and scale, all cells together, and each cell. Lengths count
-    /// that have at least 24 windows; a longer one counts if its factor is larger by three standard deviations of chance (four
-    /// and a half for a single cell), plus one standard error for what chance may hide. Where the longest still grows, the limit is
-    /// extrapolated by the law f(L) = f - C / L that summable correlations obey: twice the factor of the longest less that of
-    /// half its length.
+    /// Directions are location and scale, all cells together, and each cell. Lengths count that
+    /// have at least 24 windows; a longer one counts if its factor is larger by three standard
+    /// deviations of chance (four and a half for a single cell), plus one standard error for what
+    /// chance may hide. Where the longest still grows, the limit is extrapolated by the law f(L) =
+    /// f - C / L that summable correlations obey: twice the factor of the longest less that of half
+    /// its length.
     #[must_use]
     pub fn factor(&self) -> f64 {
         let cells = self.n_scores..self.directions.len();

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use tidegate::engine::{OnnxModel, Plan};
+use tidegate::engine::{OnnxModel, Plan, RunError};
+use tidegate::tensor::{Datatype, Tensor};
 
 /// The longest that one damaged file may take in a debug build.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -111,4 +112,37 @@ fn what_is_made_to_harm_is_refused() {
         assert!(!load(&file), "{} is loaded", path.display());
         assert!(start.elapsed() < LONGEST, "{} takes long", path.display());
     }
+}
+
+/// A request whose numbers, or whose rows, ask for more memory than a value may have is refused
+/// before it is made.
+#[test]
+fn what_expands_beyond_bounds_is_the_request_s_error() {
+    let plan = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
+        let model = OnnxModel::parse(&std::fs::read(path).unwrap()).unwrap();
+        Plan::compile(Arc::new(model), &[]).unwrap()
+    };
+    let refused = |plan: &Plan, input: Tensor| {
+        let error = plan.run(&[input]).unwrap_err();
+        assert!(matches!(error, RunError::Rejected(_)), "{error}");
+        assert!(error.to_string().contains("would make a tensor of"), "{error}");
+    };
+    // Range(0, n): as many values as the request says.
+    let range = plan("expands_range.onnx");
+    let number = |n: i64| {
+        Tensor::new(Datatype::Int64, [].as_slice(), n.to_le_bytes().to_vec().into()).unwrap()
+    };
+    let sum = range.run(&[number(5)]).unwrap();
+    assert_eq!(sum[0].data()[..], 10_i64.to_le_bytes());
+    for n in [1 << 40, i64::MAX] {
+        refused(&range, number(n));
+    }
+    // Each row's difference to each: the square of the rows.
+    let rows = plan("expands_rows.onnx");
+    let zeros =
+        |n: usize| Tensor::new(Datatype::Fp32, [n].as_slice(), vec![0; 4 * n].into()).unwrap();
+    assert_eq!(rows.run(&[zeros(100)]).unwrap()[0].shape(), [100]);
+    refused(&rows, zeros(100_000));
+    assert_eq!(rows.run(&[zeros(10)]).unwrap()[0].shape(), [10]);
 }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import requests
 from car_loan import MODEL, Traffic, request, write
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from conftest import (
@@ -100,7 +101,8 @@ url = "{alertmanager.url}"
     prometheus = start_prometheus(tmp_path, gateway.admin, "127.0.0.1:1", rules)
     alerts = lambda: alertmanager.alerts(alertname="TidegateDrift")  # noqa: E731
     try:
-        # Well.
+        # Well, from the first moment.
+        assert "0 rows in 0 ticks" in drift(gateway, "-m", MODEL, "--version", "1")
         send_until(gateway, traffic, 1.0, lambda: verdict(gateway)["ticks"] >= 40)
         now = verdict(gateway)
         assert now["state"] == "ok", now["text"]
@@ -180,6 +182,59 @@ url = "{alertmanager.url}"
         assert gateway.get("/metrics").text.count('outcome="failed"} 0') >= 2
     finally:
         stop(prometheus.process)
+        gateway.stop()
+
+
+def test_a_version_that_goes_takes_alert_and_series_with_it(
+    tmp_path: Path, alertmanager: Alertmanager
+) -> None:
+    traffic = Traffic(4)
+    alerts = f'[alerts]\ngroup_wait = "0s"\n[[alerts.alertmanagers]]\nurl = "{alertmanager.url}"\n'
+    config = alerts + MONITOR
+    make_baseline(tmp_path, traffic, config)
+    gateway = start_gateway(tmp_path, config)
+    series = f'tidegate_drift_state{{model="{MODEL}",version="1"}}'
+    try:
+        assert series in gateway.get("/metrics").text
+        send_until(gateway, traffic, 2.0, lambda: alertmanager.alerts(alertname="TidegateDrift"))
+        unload = f"http://{gateway.http}/v2/repository/models/{MODEL}/unload"
+        assert requests.post(unload, json={}, timeout=LIMIT).status_code == 200
+        eventually("its end", lambda: not alertmanager.alerts(alertname="TidegateDrift"))
+        assert series not in gateway.get("/metrics").text
+        eventually("zero", lambda: "\ntidegate_alerts_firing 0\n" in gateway.get("/metrics").text)
+    finally:
+        gateway.stop()
+
+
+def test_targets_change_with_a_reload(
+    tmp_path: Path, alertmanager: Alertmanager, receiver: Receiver
+) -> None:
+    traffic = Traffic(6)
+    make_baseline(tmp_path, traffic, MONITOR)
+    gateway = start_gateway(tmp_path, MONITOR)
+    firing = "\ntidegate_alerts_firing 1\n"
+    try:
+        send_until(gateway, traffic, 2.0, lambda: firing in gateway.get("/metrics").text)
+        assert not alertmanager.alerts(alertname="TidegateDrift")
+        target = f'[[alerts.alertmanagers]]\nurl = "{alertmanager.url}"\n'
+        write_config(gateway.folder, target + MONITOR)
+        # What fires already is told to whoever is new.
+        eventually("the alert", lambda: alertmanager.alerts(alertname="TidegateDrift"))
+        # A receiver that is away is tried again; the gateway serves meanwhile.
+        receiver.statuses[:] = [503, 503]
+        hook = f'[[alerts.webhooks]]\nname = "hook"\nurl = "{receiver.url}"\n'
+        write_config(gateway.folder, '[alerts]\ngroup_wait = "0s"\n' + hook + target + MONITOR)
+        waiting = 'tidegate_alert_messages_waiting{target="hook"}'
+        eventually("the target", lambda: waiting in gateway.get("/metrics").text)
+        drift(gateway, "-m", MODEL, "--acknowledge")
+        # It has drifted and is closed: the first of the two messages is tried three times.
+        eventually("the messages", lambda: len(receiver.messages) == 4)
+        ids = [json.loads(message.body)["id"] for message in receiver.messages]
+        assert len(set(ids[:3])) == 1
+        assert ids[3] != ids[0]
+        retries = 'tidegate_alert_retries_total{target="hook"} 2'
+        eventually("the count", lambda: retries in gateway.get("/metrics").text)
+    finally:
         gateway.stop()
 
 

@@ -9,7 +9,7 @@ pub(super) fn bar(share: f64, width: usize) -> String {
     let share = if share > 0.0 { share.min(1.0) } else { 0.0 };
     let eighths = (share * width as f64 * 8.0).round() as usize;
     let mut bar: String = std::iter::repeat_n('█', eighths / 8).collect();
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8 - 1]);
     }
     let rest = width - bar.chars().count();

@@ -234,7 +234,11 @@ fn row(feature: &FeatureVerdict, window: Option<&WindowVerdict>, threshold: f64)
         format!("{:.3}", window.effects.jensen_shannon),
         percent(window.missing),
         percent(outside(feature.kind, window)),
-        moved(window),
+        // Where nothing speaks against the baseline, chance moved them.
+        match feature.state {
+            State::Ok => style(moved(window)).dim().to_string(),
+            _ => moved(window),
+        },
     ]);
     row
 }

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::error::Code;
-use crate::server::reply::Reply;
+use crate::error::{Code, Fault};
 use crate::server::route::Methods;
 
 /// What a path asks for.
@@ -94,14 +93,44 @@ fn is_action(segment: &str) -> bool {
     ["history", "histogram", "acknowledge", "freeze", "rebase"].contains(&segment)
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refusal {
+    code: Code,
+    message: String,
+}
+
+impl Refusal {
+    /// What is asked makes no sense.
+    pub(super) fn wrong(message: impl Into<String>) -> Self {
+        Self { code: Code::InvalidArgument, message: message.into() }
+    }
+
+    /// What is asked for is not there.
+    pub(super) fn missing(message: impl Into<String>) -> Self {
+        Self { code: Code::NotFound, message: message.into() }
+    }
+
+    /// What another module says.
+    pub(super) fn of(fault: &impl Fault) -> Self {
+        Self { code: fault.code(), message: fault.to_string() }
+    }
+}
+
+impl Fault for Refusal {
+    fn code(&self) -> Code {
+        self.code
+    }
+}
+
 /// What stands behind the question mark.
 #[derive(Debug, Default)]
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
     /// Fails for a parameter that is not `known`, or that comes twice.
-    pub(super) fn of(query: Option<&'a str>, known: &[&str]) -> Result<Self, Reply> {
-        let wrong = |message: String| Reply::error(Code::InvalidArgument, &message);
+    pub(super) fn of(query: Option<&'a str>, known: &[&str]) -> Result<Self, Refusal> {
         let mut found = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -111,10 +140,10 @@ impl<'a> Query<'a> {
                     [] => "there is none here".to_owned(),
                     known => format!("there are: {}", known.join(", ")),
                 };
-                return Err(wrong(format!("there is no parameter '{name}'; {known}")));
+                return Err(Refusal::wrong(format!("there is no parameter '{name}'; {known}")));
             }
             if found.get(&name).is_some() {
-                return Err(wrong(format!("the parameter '{name}' stands there twice")));
+                return Err(Refusal::wrong(format!("the parameter '{name}' stands there twice")));
             }
             found.0.push((name, value));
         }
@@ -125,10 +154,9 @@ impl<'a> Query<'a> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_ref())
     }
 
-    pub(super) fn needed(&self, name: &str) -> Result<&str, Reply> {
+    pub(super) fn needed(&self, name: &str) -> Result<&str, Refusal> {
         self.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-            let message = format!("the parameter '{name}' is missing: add ?{name}=...");
-            Reply::error(Code::InvalidArgument, &message)
+            Refusal::wrong(format!("the parameter '{name}' is missing: add ?{name}=..."))
         })
     }
 }
@@ -186,10 +214,10 @@ mod tests {
             ("featur=a", "there is no parameter 'featur'; there are: feature, segment"),
             ("feature=a&feature=b", "the parameter 'feature' stands there twice"),
         ] {
-            let reply = Query::of(Some(query), &known).unwrap_err();
-            assert_eq!(reply.error.as_deref(), Some(expected));
+            let refusal = Query::of(Some(query), &known).unwrap_err();
+            assert_eq!(refusal.to_string(), expected);
         }
-        let reply = Query::of(Some("a"), &[]).unwrap_err();
-        assert_eq!(reply.error.as_deref(), Some("there is no parameter 'a'; there is none here"));
+        let refusal = Query::of(Some("a"), &[]).unwrap_err();
+        assert_eq!(refusal.to_string(), "there is no parameter 'a'; there is none here");
     }
 }

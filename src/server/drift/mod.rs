@@ -11,10 +11,9 @@ use super::account::Call;
 use super::admin::{AdminPlane, BODY_TIME};
 use super::body;
 use super::reply::Reply;
-use crate::error::Code;
 use crate::monitor::verdict::{BaselineInfo, State, Verdict};
 pub(super) use ask::Ask;
-use ask::{Command, Query, Target};
+use ask::{Command, Query, Refusal, Target};
 
 /// Larger bodies than this are no command.
 const LARGEST_BODY: u64 = 64 << 10;
@@ -104,7 +103,7 @@ impl<'a> Summary<'a> {
 pub(super) async fn handle(plane: &AdminPlane, call: Call, ask: &Ask<'_>) -> Reply {
     let query = match Query::of(call.head.uri.query(), ask.parameters()) {
         Ok(query) => query,
-        Err(reply) => return reply,
+        Err(refusal) => return Reply::fault(&refusal),
     };
     let outcome = match ask {
         Ask::All => Ok(overview(plane)),
@@ -116,11 +115,11 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call, ask: &Ask<'_>) -> Rep
             let text = body::read(&call.head, call.body, LARGEST_BODY, BODY_TIME).await;
             match text {
                 Ok(text) => order(plane, *command, target, &text),
-                Err(error) => Err(Reply::fault(&error)),
+                Err(error) => Err(Refusal::of(&error)),
             }
         }
     };
-    outcome.unwrap_or_else(|reply| reply)
+    outcome.unwrap_or_else(|refusal| Reply::fault(&refusal))
 }
 
 fn overview(plane: &AdminPlane) -> Reply {
@@ -142,11 +141,10 @@ fn overview(plane: &AdminPlane) -> Reply {
     Reply::document(&Overview { verdicts: summaries, unwatched })
 }
 
-fn events(plane: &AdminPlane, query: &Query<'_>) -> Result<Reply, Reply> {
+fn events(plane: &AdminPlane, query: &Query<'_>) -> Result<Reply, Refusal> {
     let after = query.get("after").unwrap_or("0");
     let after: u64 = after.parse().map_err(|_| {
-        let message = format!("after: expected the number of an event, got '{after}'");
-        Reply::error(Code::InvalidArgument, &message)
+        Refusal::wrong(format!("after: expected the number of an event, got '{after}'"))
     })?;
     let mut events = plane.monitors.events(after);
     if let Some(model) = query.get("model") {
@@ -160,7 +158,7 @@ fn verdicts(
     plane: &AdminPlane,
     target: &Target<'_>,
     segment: Option<&str>,
-) -> Result<Reply, Reply> {
+) -> Result<Reply, Refusal> {
     let all = plane.monitors.verdicts();
     if target.version.is_some() {
         let verdict = find(plane, &all, target, segment)?;
@@ -177,7 +175,7 @@ fn verdicts(
     Ok(Reply::document(&serde_json::json!({ "verdicts": found })))
 }
 
-fn history(plane: &AdminPlane, target: &Target<'_>, query: &Query<'_>) -> Result<Reply, Reply> {
+fn history(plane: &AdminPlane, target: &Target<'_>, query: &Query<'_>) -> Result<Reply, Refusal> {
     let (feature, segment) = (query.needed("feature")?, query.get("segment"));
     let all = plane.monitors.verdicts();
     let verdict = find(plane, &all, target, segment)?;
@@ -186,7 +184,7 @@ fn history(plane: &AdminPlane, target: &Target<'_>, query: &Query<'_>) -> Result
     history.map(|history| Reply::document(&history)).ok_or_else(|| no_feature(verdict, feature))
 }
 
-fn histogram(plane: &AdminPlane, target: &Target<'_>, query: &Query<'_>) -> Result<Reply, Reply> {
+fn histogram(plane: &AdminPlane, target: &Target<'_>, query: &Query<'_>) -> Result<Reply, Refusal> {
     let (feature, segment) = (query.needed("feature")?, query.get("segment"));
     let window = query.get("window").unwrap_or(WINDOW);
     let all = plane.monitors.verdicts();
@@ -199,8 +197,7 @@ fn histogram(plane: &AdminPlane, target: &Target<'_>, query: &Query<'_>) -> Resu
             return no_feature(verdict, feature);
         };
         let windows = listed(known.windows.iter().map(|window| window.window.as_str()));
-        let message = format!("'{feature}' has no window '{window}'; there are: {windows}");
-        Reply::error(Code::NotFound, &message)
+        Refusal::missing(format!("'{feature}' has no window '{window}'; there are: {windows}"))
     })
 }
 
@@ -209,18 +206,19 @@ fn order(
     command: Command,
     target: &Target<'_>,
     text: &[u8],
-) -> Result<Reply, Reply> {
-    let wrong = |message: &str| Reply::error(Code::InvalidArgument, message);
+) -> Result<Reply, Refusal> {
     let order: Order = match text {
         [] => Order::default(),
-        text => serde_json::from_slice(text).map_err(|e| wrong(&format!("the body: {e}")))?,
+        text => {
+            serde_json::from_slice(text).map_err(|e| Refusal::wrong(format!("the body: {e}")))?
+        }
     };
     let Order { feature, segment, who, rows } = order;
     if command != Command::Acknowledge && (feature.is_some() || segment.is_some()) {
-        return Err(wrong("a baseline is a version's: leave out feature and segment"));
+        return Err(Refusal::wrong("a baseline is a version's: leave out feature and segment"));
     }
     if command != Command::Rebase && rows.is_some() {
-        return Err(wrong("rows belongs to rebase"));
+        return Err(Refusal::wrong("rows belongs to rebase"));
     }
     let all = plane.monitors.verdicts();
     let verdict = find(plane, &all, target, segment.as_deref())?;
@@ -238,8 +236,10 @@ fn order(
         Command::Freeze => monitors.freeze(model, version).map(|()| 1),
         Command::Rebase => monitors.rebase(model, version, rows).map(|()| 1),
     };
-    let count = done.map_err(|error| Reply::fault(&error))?;
-    tracing::info!(model, version, ?command, feature, segment, who, count, "a monitor is told");
+    let count = done.map_err(|error| Refusal::of(&error))?;
+    if command != Command::Acknowledge {
+        tracing::info!(model, version, ?command, who, "a monitor is told");
+    }
     let mut document = serde_json::json!({ "model": model, "version": version });
     if command == Command::Acknowledge {
         document["acknowledged"] = count.into();
@@ -254,7 +254,7 @@ fn find<'a>(
     all: &'a [Arc<Verdict>],
     target: &Target<'_>,
     segment: Option<&str>,
-) -> Result<&'a Arc<Verdict>, Reply> {
+) -> Result<&'a Arc<Verdict>, Refusal> {
     let table = plane.registry.live();
     let model = target.model.as_ref();
     let serving = table.models.get(model);
@@ -297,7 +297,7 @@ fn find<'a>(
         let models = listed(table.models.keys().map(AsRef::as_ref));
         format!("no model is named '{model}'; there are: {models}")
     };
-    Err(Reply::error(Code::NotFound, &message))
+    Err(Refusal::missing(message))
 }
 
 /// Why a version that serves has no verdict, and what to do.
@@ -307,10 +307,9 @@ fn unwatched(model: &str, version: u64) -> String {
     )
 }
 
-fn no_feature(verdict: &Verdict, feature: &str) -> Reply {
+fn no_feature(verdict: &Verdict, feature: &str) -> Refusal {
     let names = listed(verdict.features.iter().map(|known| known.name.as_str()));
-    let message = format!("there is no feature '{feature}'; there are: {names}");
-    Reply::error(Code::NotFound, &message)
+    Refusal::missing(format!("there is no feature '{feature}'; there are: {names}"))
 }
 
 /// Names in order, and how many more there are.

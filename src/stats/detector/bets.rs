@@ -4,8 +4,9 @@
 use super::scores::Scores;
 use super::tolerance::{Nearest, Tolerance};
 
-/// Weights of the kinds of bets; those that a feature has share the whole in this proportion. They were tuned by simulation
-/// (`load-tests/drift`): the delays move by a few percent if they are changed by half.
+/// Weights of the kinds of bets; those that a feature has share the whole in this proportion. They
+/// were tuned by simulation (`load-tests/drift`): the delays move by a few percent if they are
+/// changed by half.
 const OMNIBUS: f64 = 0.15;
 const LOCATION: f64 = 0.30;
 const SCALE: f64 = 0.25;

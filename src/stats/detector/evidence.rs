@@ -8,7 +8,8 @@ use super::{Tick, Window};
 /// Terms of a sum this much (as a logarithm) below the largest are left out.
 const NEGLIGIBLE: f64 = -25.0;
 
-/// Terms below exp of this are left out, too: a hundred bets lack at most 0.02 of evidence, where an alarm takes thousands.
+/// Terms below exp of this are left out, too: a hundred bets lack at most 0.02 of evidence, where
+/// an alarm takes thousands.
 const NOTHING: f64 = -9.0;
 
 /// A window whose evidence cannot be above exp of this is not looked at closer: most windows of
@@ -40,8 +41,9 @@ impl Scratch {
         self.expected.clear();
         let scale = 1.0 / reference.variance_factor;
         let mut best = Window { start_tick: 0, rows: 0, log_evidence: f64::NEG_INFINITY };
-        let (mut back, mut rows, mut one_season) = (None, 0_u64, true);
+        let (mut back, mut rows, mut one_season, mut oldest) = (None, 0_u64, true, 0);
         for part in ring.newest_first() {
+            oldest = part.start_tick;
             for (sum, &count) in self.counts.iter_mut().zip(part.counts).take(n_cells) {
                 *sum += count as f64 * scale;
                 rows = rows.saturating_add(count);
@@ -54,22 +56,26 @@ impl Scratch {
             if rows == 0 {
                 continue;
             }
+            let mixture = (!one_season).then(|| self.mixture(rows));
+            let (shares, tolerance) = match &mixture {
+                Some((shares, tolerance)) => (shares, tolerance),
+                None => (&reference.shares, &reference.tolerance),
+            };
             if back.is_none() && rows as f64 >= reference.recovery_rows {
-                back = Some(one_season && self.is_back(reference));
+                back = Some(self.is_back(shares, tolerance));
             }
-            let log_evidence = if one_season {
-                self.window(reference)
-            } else {
-                self.mixed_window(reference, rows)
+            let log_evidence = match &mixture {
+                Some((shares, tolerance)) => self.mixed_window(reference, shares, tolerance),
+                None => self.window(reference),
             };
             if log_evidence > best.log_evidence {
                 best = Window { start_tick: part.start_tick, rows, log_evidence };
             }
             self.windows.push(log_evidence);
         }
-        if best.rows == 0 || best.log_evidence <= 0.0 {
-            // Nothing speaks for a change at any time: the window of all ticks is as good as any.
-            best.log_evidence = best.log_evidence.max(0.0);
+        if best.log_evidence <= 0.0 {
+            // Nothing speaks for a change at any time: all ticks are as good a window as any.
+            best = Window { start_tick: oldest, rows, log_evidence: 0.0 };
         }
         Tick {
             log_sum: ln_sum(&self.windows).max(0.0),
@@ -93,35 +99,45 @@ impl Scratch {
         ln_sum(&self.bets)
     }
 
-    /// The same for a window of several seasons: omnibus bets against the mixture of references.
-    fn mixed_window(&mut self, reference: &Reference, rows: u64) -> f64 {
+    /// What a window of several seasons is compared with: shares and tolerance.
+    fn mixture(&self, rows: u64) -> (Vec<f64>, Tolerance) {
         let (mut shares, tolerance) = Tolerance::mixture(&self.expected, rows as f64);
-        let n_cells = self.counts.len();
-        if tolerance.lowest.len() != n_cells {
+        shares.iter_mut().for_each(|share| *share = share.max(LEAST_SHARE));
+        (shares, tolerance)
+    }
+
+    /// The same as [`window`](Self::window) for a window of several seasons: omnibus bets against
+    /// their mixture.
+    fn mixed_window(
+        &mut self,
+        reference: &Reference,
+        shares: &[f64],
+        tolerance: &Tolerance,
+    ) -> f64 {
+        if shares.len() != self.counts.len() {
             return f64::NEG_INFINITY;
         }
-        shares.iter_mut().for_each(|share| *share = share.max(LEAST_SHARE));
-        let Some((total, ln_likelihood)) = self.ln_likelihood(&tolerance) else {
+        let Some((total, ln_likelihood)) = self.ln_likelihood(tolerance) else {
             return f64::NEG_INFINITY;
         };
         self.bets.clear();
         for dirichlet in &reference.omnibus {
-            let ln_probability = Dirichlet::new(dirichlet.concentration, &shares)
-                .ln_probability(&self.counts, total);
+            let ln_probability =
+                Dirichlet::new(dirichlet.concentration, shares).ln_probability(&self.counts, total);
             self.bets.push(reference.ln_omnibus_weight + ln_probability - ln_likelihood);
         }
         ln_sum(&self.bets)
     }
 
-    /// The window's values, and ln of the largest likelihood that a law of the tolerance gives them; nothing
-    /// where no bet can win more than [`LEAST_GAIN`] on them.
+    /// The window's values, and ln of the largest likelihood that a law of the tolerance gives
+    /// them; nothing where no bet can win more than [`LEAST_GAIN`] on them.
     fn ln_likelihood(&mut self, tolerance: &Tolerance) -> Option<(f64, f64)> {
         let total: f64 = self.counts.iter().sum();
         if tolerance.nearest(&self.counts, total, &mut self.nearest) == Nearest::Own {
             return None;
         }
-        // No bet wins more than the law of the window's own shares would: Σ c ln(1 + y), y = c / (n p) - 1, which is at
-        // most Σ c (y - y²/2 + y³/3).
+        // No bet wins more than the law of the window's own shares would: Σ c ln(1 + y), y = c / (n
+        // p) - 1, which is at most Σ c (y - y²/2 + y³/3).
         let mut most = 0.0;
         for (&count, &nearest) in self.counts.iter().zip(&self.nearest) {
             let y = count / (total * nearest.max(f64::MIN_POSITIVE)) - 1.0;
@@ -137,10 +153,9 @@ impl Scratch {
 
     /// Whether the window's shares are within the tolerance, give or take a standard error: more
     /// where the tolerance is narrow, so that an unchanged feature is seldom outside.
-    fn is_back(&self, reference: &Reference) -> bool {
+    fn is_back(&self, shares: &[f64], tolerance: &Tolerance) -> bool {
         let total: f64 = self.counts.iter().sum();
-        let tolerance = &reference.tolerance;
-        let cells = self.counts.iter().zip(&reference.shares).enumerate();
+        let cells = self.counts.iter().zip(shares).enumerate();
         tolerance.contains(cells.map(|(cell, (&count, &share))| {
             let error = (share * (1.0 - share) / total).sqrt();
             let half = (tolerance.highest[cell] - tolerance.lowest[cell]) / 2.0;

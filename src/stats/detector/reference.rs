@@ -96,8 +96,9 @@ impl Reference {
         }
     }
 
-    /// The same as one of several that change with the season (an hour of the week): windows of ticks that were judged
-    /// by several are compared with the mixture of them, in proportion to the rows of each.
+    /// The same as one of several that change with the season (an hour of the week): windows of
+    /// ticks that were judged by several are compared with the mixture of them, in proportion to
+    /// the rows of each.
     ///
     /// Such windows have omnibus bets only. Slots are below `u64::MAX`.
     #[must_use]

@@ -1,31 +1,68 @@
 //! Counts of all ticks so far in logarithmic space.
 //!
-//! An exponential histogram (Datar, Gionis, Indyk and Motwani 2002): buckets of 1, 2, 4, ... ticks, at most
-//! four of each size, the newest ones the smallest. A suffix of the buckets is a window that ends now.
+//! An exponential histogram (Datar, Gionis, Indyk and Motwani 2002): buckets of 1, 2, 4, ... ticks,
+//! at most four of each size, the newest ones the smallest. A suffix of the buckets is a window
+//! that ends now.
 
 use serde::{Deserialize, Serialize};
 
 use super::reference::Reference;
 
 /// Buckets of one size at most.
-const PER_LEVEL: usize = 4;
+pub(super) const PER_LEVEL: usize = 4;
 
 /// Sizes of buckets: the oldest ticks are forgotten after about 4 · 2^20 (48 days of seconds).
-const LEVELS: u32 = 20;
+pub(super) const LEVELS: u32 = 20;
 
 /// The season of a bucket whose ticks are of several.
 const MIXED: u64 = u64::MAX;
 
 /// The buckets, oldest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub(super) struct Ring {
     n_cells: usize,
     buckets: Vec<Bucket>,
     /// Counts of the buckets, one bucket after the other.
     counts: Vec<u64>,
-    /// Where references change with the season: what they made expect, a bucket at a time ([`Part::expected`]). Empty
-    /// where they do not.
+    /// Where references change with the season: what they made expect, a bucket at a time
+    /// ([`Part::expected`]). Empty where they do not.
     expected: Vec<f64>,
+}
+
+/// A ring as it is read back: nothing about it is known to be true.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    n_cells: usize,
+    buckets: Vec<Bucket>,
+    counts: Vec<u64>,
+    expected: Vec<f64>,
+}
+
+impl TryFrom<Stored> for Ring {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        let Stored { n_cells, buckets, counts, expected } = stored;
+        let cells = buckets.len().checked_mul(n_cells).ok_or("too many cells")?;
+        if counts.len() != cells {
+            return Err("as many counts as buckets and cells make were expected");
+        }
+        let finite = expected.iter().all(|share| share.is_finite() && *share >= 0.0);
+        if !finite || (!expected.is_empty() && Some(expected.len()) != cells.checked_mul(3)) {
+            return Err("the expected counts are not three a cell, or not numbers");
+        }
+        let ordered = buckets
+            .windows(2)
+            .all(|pair| pair[0].level >= pair[1].level && pair[0].start_tick < pair[1].start_tick);
+        let crowded =
+            buckets.windows(PER_LEVEL + 1).any(|some| some[0].level == some[PER_LEVEL].level);
+        if !ordered || crowded || buckets.iter().any(|bucket| bucket.level >= LEVELS) {
+            return Err("the buckets are not in order");
+        }
+        Ok(Self { n_cells, buckets, counts, expected })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

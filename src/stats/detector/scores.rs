@@ -13,8 +13,9 @@ pub(in super::super) struct Scores {
 
 impl Scores {
     /// Location and scale are the means over each cell of z and of z² - 1, z the value's normal
-    /// score, so that a tilt by θ of a normal feature is its shift by θ deviations. The shapes are Legendre's
-    /// polynomials of degree 3 and 4 of the rank (Neyman's smooth test, 1937), which are bounded.
+    /// score, so that a tilt by θ of a normal feature is its shift by θ deviations. The shapes are
+    /// Legendre's polynomials of degree 3 and 4 of the rank (Neyman's smooth test, 1937), which are
+    /// bounded.
     pub(in super::super) fn new(shares: &[f64], n_ordered: usize) -> Self {
         let ordered: f64 = shares[..n_ordered].iter().sum();
         let density = |z: f64| (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();

@@ -9,7 +9,8 @@ const EXACT: Settings = Settings { tolerance: 0.0, z: 0.0, variance_factor: 1.0 
 /// Logarithm of ten thousand ticks between false alarms.
 const PROMISE: f64 = 9.210_340_371_976_184;
 
-/// Counts of 50 values a tick in 16 equally frequent cells of a standard normal law, and a cell for those missing.
+/// Counts of 50 values a tick in 16 equally frequent cells of a standard normal law, and a cell for
+/// those missing.
 struct Traffic {
     rng: fastrand::Rng,
     edges: Vec<f64>,
@@ -53,7 +54,8 @@ fn largest_expectation(tolerance: &Tolerance, of: &[f64]) -> f64 {
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
-    (prop_oneof![Just(0.0), Just(0.1), 0.0..2.0], prop_oneof![Just(0.0), Just(3.5)], 1.0..30.0)
+    let tolerance = prop_oneof![Just(0.0), Just(0.1), 0.0..2.0, Just(f64::NAN)];
+    (tolerance, prop_oneof![Just(0.0), Just(3.5)], 1.0..30.0)
         .prop_map(|(tolerance, z, variance_factor)| Settings { tolerance, z, variance_factor })
 }
 
@@ -128,8 +130,8 @@ proptest! {
     }
 }
 
-/// The evidence of a window has expectation at most 1 under laws of the tolerance: all counts of few values are
-/// gone through.
+/// The evidence of a window has expectation at most 1 under laws of the tolerance: all counts of
+/// few values are gone through.
 #[test]
 fn the_expected_evidence_is_at_most_one() {
     let settings = Settings { tolerance: 0.2, z: 0.0, variance_factor: 1.0 };
@@ -265,7 +267,7 @@ fn memory_is_bounded_and_nothing_is_lost() {
             assert_eq!(ring.since(0), [tick + 1, 2 * (tick + 1)]);
         }
     }
-    assert!(ring.newest_first().count() <= 80);
+    assert!(ring.newest_first().count() <= MOST_WINDOWS);
     // Starts of windows are dense where they are new, and multiples of powers of two.
     let starts: Vec<u64> = ring.newest_first().map(|part| part.start_tick).collect();
     assert_eq!(starts[..4], [99_999, 99_998, 99_997, 99_996]);
@@ -319,8 +321,9 @@ fn seasons_are_no_drift_and_drift_is_found_in_each() {
         found |= unaware.tick(&plain, &counts).log_sum > PROMISE;
     }
     assert!(found && most < 3.0, "{most}");
+    assert!(seasonal.tick(&by_season[0], &[5, 10, 15, 20]).newest_is_back);
     // Always night.
-    let ticks = (2000..2200).find(|tick| {
+    let ticks = (2001..2200).find(|tick| {
         let slot = tick / 100 % 2;
         seasonal.tick(&by_season[slot], &[20, 15, 10, 5]).log_sum > PROMISE
     });
@@ -334,6 +337,29 @@ fn seasons_are_no_drift_and_drift_is_found_in_each() {
         (tick.log_sum > PROMISE).then_some(tick)
     });
     assert!(found.is_some_and(|tick| tick.best.rows > 400), "{found:?}");
+}
+
+#[test]
+fn what_is_read_back_is_not_believed() {
+    let reference = reference(20_000, &Settings::default());
+    let mut detector = Detector::new(2);
+    for _ in 0..20 {
+        detector.tick(&reference, &[1, 2]);
+    }
+    let kept = serde_json::to_value(&detector).unwrap();
+    assert!(serde_json::from_value::<Detector>(kept.clone()).is_ok());
+    let spoilt: [(&str, serde_json::Value); 5] = [
+        ("/ring/counts", serde_json::json!([1, 2, 3])),
+        ("/ring/n_cells", serde_json::json!(u64::MAX)),
+        ("/ring/expected", serde_json::json!([1.0])),
+        ("/ring/buckets/0/level", serde_json::json!(20)),
+        ("/ring/buckets/1/start_tick", serde_json::json!(0)),
+    ];
+    for (pointer, value) in spoilt {
+        let mut spoilt = kept.clone();
+        *spoilt.pointer_mut(pointer).unwrap() = value;
+        assert!(serde_json::from_value::<Detector>(spoilt).is_err(), "{pointer}");
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ const RECOVERY_SHARE: f64 = 0.02;
 /// linear, and Newton's method ends in the right piece.
 const MOST_STEPS: usize = 100;
 
-/// The smallest and the largest share of every cell. They contain a vector of shares: lowest sum to at most 1,
-/// highest to at least 1.
+/// The smallest and the largest share of every cell. They contain a vector of shares: lowest sum to
+/// at most 1, highest to at least 1.
 #[derive(Debug, Clone)]
 pub(super) struct Tolerance {
     pub(super) lowest: Vec<f64>,
@@ -58,9 +58,10 @@ impl Tolerance {
 
     /// The mixture of several, given by sums over rows of shares, lowest and highest ones.
     ///
-    /// It is a null hypothesis as good as they are: if each value's law is in its own box, the mean of the laws is in the mean of
-    /// the boxes, and a likelihood ratio against that mean has expectation at most 1 (by the
-    /// inequality of arithmetic and geometric means over the values' factors).
+    /// It is a null hypothesis as good as they are: if each value's law is in its own box, the mean
+    /// of the laws is in the mean of the boxes, and a likelihood ratio against that mean has
+    /// expectation at most 1 (by the inequality of arithmetic and geometric means over the values'
+    /// factors).
     pub(super) fn mixture(expected: &[f64], rows: f64) -> (Vec<f64>, Self) {
         let mut parts = expected.chunks(expected.len().max(3) / 3);
         let mut next = || -> Vec<f64> {

@@ -21,8 +21,8 @@ pub enum Test {
     ChiSquare,
     /// Tumbling windows, PSI of 16 cells.
     Psi,
-    /// KSWIN (Raab, Heusinger and Schleif 2020) as river has it: at each value, Kolmogorov–Smirnov of the
-    /// newest values against as many drawn from the 70 before.
+    /// KSWIN (Raab, Heusinger and Schleif 2020) as river has it: at each value, Kolmogorov–Smirnov
+    /// of the newest values against as many drawn from the 70 before.
     Kswin,
 }
 
@@ -54,7 +54,8 @@ pub fn windowed(options: &Windowed) -> Value {
     document
 }
 
-/// Values until the first alarm after the change. The change comes at a random place of a tumbling window.
+/// Values until the first alarm after the change. The change comes at a random place of a tumbling
+/// window.
 fn one(options: &Windowed, stream: &mut Stream, shift: Shift, threshold: f64) -> Option<usize> {
     if options.test == Test::Kswin {
         let mut kswin = Kswin::new(options.window);

@@ -177,8 +177,8 @@ pub fn summary(delays: &mut [f64], missed: usize) -> Value {
     })
 }
 
-/// Mean ticks to the first crossing of each threshold: all ticks over crossings, streams that do not cross
-/// in time included (the estimate for exponential times).
+/// Mean ticks to the first crossing of each threshold: all ticks over crossings, streams that do
+/// not cross in time included (the estimate for exponential times).
 pub fn calibrate(options: &Calibrate) -> Value {
     let (cells, reference) = exact();
     let thresholds: Vec<f64> = (0..17).map(|k| 5.5 + 0.25 * f64::from(k)).collect();
@@ -284,8 +284,8 @@ pub fn cost(options: &Cost) -> Value {
     })
 }
 
-/// Microseconds of processor time that this thread took: the machine may be busy otherwise. 0 where Linux's
-/// `/proc` is missing.
+/// Microseconds of processor time that this thread took: the machine may be busy otherwise. 0 where
+/// Linux's `/proc` is missing.
 fn processor_time() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse::<f64>().ok()).unwrap_or(0.0) / 1e3

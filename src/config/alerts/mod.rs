@@ -1,5 +1,7 @@
 //! Who is told of drift, and how: `[alerts]`.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,20 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Report;
 use super::units::HumanDuration;
+pub use check::check_url;
+use check::{check_headers, check_labels, is_variable, not_a_variable};
 
 /// Targets of one kind, at most: each has a queue and a task of its own.
 const MOST_TARGETS: usize = 32;
 
 /// Messages that can wait for one target, at most: each may hold many events.
 const MOST_QUEUED: usize = 100_000;
-
-/// Labels that only Tidegate sets: others would make two alerts of one.
-const OWN_LABELS: [&str; 4] = ["alertname", "model", "version", "segment"];
-
-/// Headers that are made from the message, or whose values are secrets and belong into the
-/// environment.
-const OWN_HEADERS: [&str; 6] =
-    ["content-length", "content-type", "host", "connection", "transfer-encoding", "authorization"];
 
 /// Valid settings of alerts.
 #[derive(Debug, Clone, PartialEq)]
@@ -352,14 +348,7 @@ fn target(
     }
     check_headers(&raw.headers, &raw.headers_env, &mut wrong);
     if let TargetKind::Alertmanager { labels } = &kind {
-        for label in labels.keys() {
-            if OWN_LABELS.contains(&label.as_str()) {
-                wrong("labels", format!("the label {label} is set by Tidegate"));
-            } else if !is_label(label) {
-                let expected = "expected a label's name: letters, digits and '_', not beginning with a digit or \"__\"";
-                wrong("labels", format!("{expected}, got \"{label}\""));
-            }
-        }
+        check_labels(labels, &mut wrong);
     }
     if let TargetKind::Webhook { events, .. } = &kind
         && events.is_empty()
@@ -381,147 +370,5 @@ fn target(
     }
 }
 
-fn check_headers(
-    plain: &BTreeMap<String, String>,
-    secret: &BTreeMap<String, String>,
-    wrong: &mut impl FnMut(&str, String),
-) {
-    let is_token = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).is_ok();
-    for name in plain.keys().chain(secret.keys()).filter(|name| !is_token(name)) {
-        wrong("headers", format!("\"{name}\" cannot be a header's name"));
-    }
-    for (name, value) in plain {
-        if http::HeaderValue::from_str(value).is_err() {
-            wrong("headers", format!("the value of {name} cannot be sent in a header"));
-        }
-    }
-    let is_own = |name: &&String| OWN_HEADERS.contains(&name.to_lowercase().as_str());
-    for name in plain.keys().filter(is_own) {
-        let message = match name.eq_ignore_ascii_case("authorization") {
-            true => "authorization is a secret: put it into the environment, by bearer_env or headers_env".to_owned(),
-            false => format!("the header {name} is set by Tidegate"),
-        };
-        wrong("headers", message);
-    }
-    for name in secret.keys().filter(is_own).filter(|n| !n.eq_ignore_ascii_case("authorization")) {
-        wrong("headers_env", format!("the header {name} is set by Tidegate"));
-    }
-}
-
-/// Whether messages can be sent to `url`; else what was expected. URLs of the environment are
-/// checked by it as well, when they are read.
-pub fn check_url(url: &str) -> Result<http::Uri, String> {
-    let expected = || "expected a URL such as \"https://alerts.example.org/hook\"".to_owned();
-    let uri: http::Uri = url.parse().map_err(|_| expected())?;
-    let authority = uri.authority().ok_or_else(expected)?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || authority.host().is_empty() {
-        return Err(expected());
-    }
-    if authority.as_str().contains('@') {
-        return Err("has a user or a password in it: put secrets into the environment, by bearer_env or headers_env".to_owned());
-    }
-    Ok(uri)
-}
-
-fn is_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-fn not_a_variable(name: &str) -> String {
-    format!("expected the name of an environment variable, got \"{name}\"")
-}
-
-fn is_label(name: &str) -> bool {
-    is_variable(name) && !name.starts_with("__")
-}
-
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::super::{Config, ConfigErrors};
-    use super::*;
-
-    fn parse(alerts: &str) -> Result<Alerts, ConfigErrors> {
-        Config::parse(alerts, Path::new("."), []).map(|config| config.alerts)
-    }
-
-    #[test]
-    fn targets_are_read_with_their_defaults() {
-        let alerts = parse(
-            "[alerts]\nexternal_url = \"https://gate.example.org/\"\n\
-             [[alerts.webhooks]]\nurl = \"https://example.org/hook?a=b\"\n\
-             [[alerts.webhooks]]\nname = \"pager\"\nurl_env = \"PAGER_URL\"\nmode = \"binary\"\nevents = [\"suspected\"]\n\
-             [[alerts.alertmanagers]]\nurl = \"http://127.0.0.1:9093\"\nlabels = { team = \"risk\" }\n",
-        )
-        .unwrap();
-        let names: Vec<_> = alerts.targets.iter().map(|target| target.name.as_str()).collect();
-        assert_eq!(names, ["webhook-1", "pager", "alertmanager-1"]);
-        assert_eq!(alerts.external_url.as_deref(), Some("https://gate.example.org"));
-        let TargetKind::Webhook { mode, events } = &alerts.targets[0].kind else { panic!() };
-        assert_eq!(*mode, EventMode::Structured);
-        assert_eq!(*events, [AlertEvent::Detected, AlertEvent::Recovered]);
-        assert_eq!(alerts.targets[1].address, Address::Variable("PAGER_URL".to_owned()));
-        assert_eq!(Alerts::default().targets, []);
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_with_its_place() {
-        for (text, expected) in [
-            ("[[alerts.webhooks]]\nmode = \"binary\"", "alerts.webhooks.url: webhook-1: needs url"),
-            (
-                "[[alerts.webhooks]]\nurl = \"example.org\"",
-                "line 2: alerts.webhooks.url: webhook-1: expected a URL",
-            ),
-            ("[[alerts.webhooks]]\nurl = \"ftp://example.org\"", "expected a URL such as"),
-            (
-                "[[alerts.webhooks]]\nurl = \"http://me:pass@example.org\"",
-                "put secrets into the environment",
-            ),
-            (
-                "[[alerts.webhooks]]\nurl = \"http://a\"\nurl_env = \"B\"",
-                "has both url and url_env",
-            ),
-            ("[[alerts.webhooks]]\nurl = \"http://a\"\nurls = 1", "unknown field `urls`"),
-            (
-                "[[alerts.webhooks]]\nurl = \"http://a\"\nevents = [\"drift\"]",
-                "unknown variant `drift`",
-            ),
-            ("[[alerts.webhooks]]\nurl = \"http://a\"\nevents = []", "is told of nothing"),
-            (
-                "[[alerts.webhooks]]\nurl = \"http://a\"\nbearer_env = \"a b\"",
-                "expected the name of an environment variable",
-            ),
-            (
-                "[[alerts.webhooks]]\nurl = \"http://a\"\nheaders = { Authorization = \"x\" }",
-                "authorization is a secret",
-            ),
-            (
-                "[[alerts.webhooks]]\nurl = \"http://a\"\nheaders = { \"a b\" = \"x\" }",
-                "cannot be a header's name",
-            ),
-            (
-                "[[alerts.alertmanagers]]\nurl = \"http://a\"\nlabels = { model = \"x\" }",
-                "the label model is set by Tidegate",
-            ),
-            (
-                "[[alerts.alertmanagers]]\nurl = \"http://a\"\nlabels = { \"a-b\" = \"x\" }",
-                "expected a label's name",
-            ),
-            (
-                "[[alerts.webhooks]]\nname = \"a\"\nurl = \"http://a\"\n[[alerts.alertmanagers]]\nname = \"a\"\nurl = \"http://a\"",
-                "two targets are named \"a\"",
-            ),
-            ("[alerts]\nqueue = 0", "line 2: alerts.queue: expected 1 to 100000 messages, got 0"),
-            ("[alerts]\nrate = 0", "alerts.rate: must be at least 1, got 0"),
-            ("[alerts]\nresend = \"1ms\"", "alerts.resend: must be at least 100ms, got 1ms"),
-            ("[alerts]\nsource = \"a b\"", "alerts.source: expected a URI"),
-            ("[alerts]\nexternal_url = \"gate\"", "alerts.external_url: expected a URL"),
-        ] {
-            let problems = parse(text).unwrap_err().to_string();
-            assert!(problems.contains(expected), "{text}\n{problems}");
-        }
-    }
-}
+mod tests;
