@@ -16,7 +16,11 @@ use crate::monitor::baseline::{
     About, Baseline, BaselineBuilder, FILE, FeatureBaseline, Marks, Origin, Truth,
 };
 use crate::monitor::cells::Cells;
+use crate::monitor::performance::ScoreBaseline;
 use crate::monitor::rows::Rows;
+
+/// Fewer rows than this make a poor baseline.
+const FEW_ROWS: u64 = 1000;
 
 /// Make the baseline of a version: what its traffic looks like when all is well.
 ///
@@ -88,6 +92,19 @@ impl BaselineCommand {
         let baseline = self.build(&version, &data, &columns)?;
         write(&output, &baseline)?;
         print_table(&baseline, data.features.n_left_out());
+        if let Some(score) = &baseline.score {
+            println!(
+                "by the labels in '{}': {}",
+                self.label.as_deref().unwrap_or_default(),
+                measures(score)
+            );
+        }
+        if baseline.rows < FEW_ROWS {
+            println!(
+                "{} rows are few: only large changes can be told from chance; {FEW_ROWS} and more are better",
+                baseline.rows
+            );
+        }
         println!(
             "{} rows, {} version {}, {}\nwritten to {}",
             baseline.rows,
@@ -258,6 +275,21 @@ fn print_table(baseline: &Baseline, n_left_out: usize) {
             "{n_left_out} features are not watched: more than monitor.max_features, which can be raised"
         );
     }
+}
+
+/// How well the model does on the reference rows.
+fn measures(score: &ScoreBaseline) -> String {
+    let measures = score.reference.as_ref().map(|rows| rows.measures(score)).unwrap_or_default();
+    let named = [
+        ("accuracy", measures.accuracy),
+        ("ROC AUC", measures.roc_auc),
+        ("F1", measures.f1),
+        ("log loss", measures.log_loss),
+        ("MAE", measures.mae),
+        ("RMSE", measures.rmse),
+    ];
+    let named = named.iter().filter_map(|(name, value)| Some(format!("{name} {:.4}", (*value)?)));
+    named.collect::<Vec<_>>().join(", ")
 }
 
 fn percent(share: f64) -> String {

@@ -91,7 +91,10 @@ impl Elements {
     pub(super) fn push_bool(&mut self, value: bool) -> Result<(), Unfit> {
         match self.datatype {
             Datatype::Bool => self.data.push(u8::from(value)),
-            Datatype::Bytes => push_element(&mut self.data, value.to_string().as_bytes()),
+            // `True`, `true` or `1`: a model knows one of them, and nothing says which.
+            Datatype::Bytes => {
+                return Err(self.expected("text as the model takes it, no boolean"));
+            }
             _ => return self.push_integer(i128::from(value)),
         }
         Ok(())

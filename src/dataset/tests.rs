@@ -181,11 +181,23 @@ fn a_cell_that_does_not_fit_is_named() {
     for (line, said) in [
         ("{\"x\": [1], \"n\": 1}", "line 1, column 'x': expected a list of 2 values, got '[1]'"),
         ("{\"x\": [1, 2], \"n\": {}}", "line 1, column 'n': expected one value, got '{}'"),
+        (
+            "{\"x\": [1, 2], \"n\": 1, \"t\": true}",
+            "line 1, column 't': expected text as the model takes it, no boolean (BYTES), got 'true'",
+        ),
+        (
+            "{\"x\": [1, 2], \"n\": 1, \"t\": 5}",
+            "line 1, column 't': expected text (BYTES), got '5'",
+        ),
         ("[1]", "it is not valid JSON lines: line 1: expected an object"),
         ("{\"x\": ", "it is not valid JSON lines: line 1: EOF"),
     ] {
         let (_folder, path) = file("rows.jsonl", line.as_bytes());
-        let specs = [spec("x", Datatype::Fp32, &[-1, 2]), spec("n", Datatype::Int32, &[-1])];
+        let mut specs =
+            vec![spec("x", Datatype::Fp32, &[-1, 2]), spec("n", Datatype::Int32, &[-1])];
+        if line.contains("\"t\"") {
+            specs.push(spec("t", Datatype::Bytes, &[-1]));
+        }
         let result = Dataset::open(&path).and_then(|dataset| {
             let inputs = match_columns(dataset.columns(), &specs, &BTreeMap::new(), &[])?;
             dataset.read(&inputs, &[], 10)?.collect::<Result<Vec<Batch>, _>>()
