@@ -134,7 +134,7 @@ impl BaselineCommand {
             rows.push(plan, &batch.inputs, outputs);
             builder.push(&rows, columns.marks(batch));
             if let (Some(truth), Some(labels)) = (&mut truth, columns.labels(batch)) {
-                truth.push(outputs, labels);
+                truth.push(outputs, labels, columns.marks(batch).times);
             }
         })?;
         let failed = |error: &dyn std::fmt::Display| Failure {

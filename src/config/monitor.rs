@@ -99,6 +99,9 @@ pub struct FeatureSettings {
     pub kind: Option<FeatureKind>,
     /// Whether it is not watched.
     pub ignore: bool,
+    /// Classical detectors on its values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detectors: Vec<Classical>,
 }
 
 /// What a feature's values are.

@@ -187,7 +187,7 @@ impl Column {
                 let size = usize::try_from(*size).unwrap_or(0);
                 let lists = array.as_fixed_size_list();
                 let ends = (0..lists.len()).map(|row| {
-                    let start = usize::try_from(lists.value_offset_at(row)).unwrap_or(0);
+                    let start = lists.value_offset_at(row);
                     (start, start + size)
                 });
                 Self::List { ends: ends.collect(), values: list(lists.values())? }

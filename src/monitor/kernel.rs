@@ -3,9 +3,8 @@
 //! Both are written so that the compiler makes vector code of them for any x86-64 and any other
 //! processor: `benches/monitor.rs` has the times.
 
-/// Values whose cells are found side by side, and those of a block's rest.
+/// Values whose cells are found side by side.
 const LANES: usize = 16;
-const FEW_LANES: usize = 4;
 
 /// A number that has a cell.
 pub(super) trait Number: Copy + PartialOrd {
@@ -50,33 +49,32 @@ pub(super) fn cells_of_numbers<T: Number>(values: &[T], edges: &[T], missing: u8
     for (block, out) in blocks.iter().zip(out_blocks) {
         cells_of_block(block, edges, missing, out);
     }
-    for (rest, out) in rest.chunks(FEW_LANES).zip(out_rest.chunks_mut(FEW_LANES)) {
-        let mut block = [rest[0]; FEW_LANES];
-        block[..rest.len()].copy_from_slice(rest);
-        let mut cells = [0; FEW_LANES];
-        cells_of_block(&block, edges, missing, &mut cells);
-        out.copy_from_slice(&cells[..rest.len()]);
+    // One row is all there is where a request is judged before it is answered.
+    for (out, &value) in out_rest.iter_mut().zip(rest) {
+        let below = edges.iter().map(|&edge| value.above(edge)).sum();
+        *out = cell(value, below, missing);
     }
 }
 
 #[inline(always)]
-fn cells_of_block<T: Number, const N: usize>(
-    block: &[T; N],
-    edges: &[T],
-    missing: u8,
-    out: &mut [u8; N],
-) {
-    let mut below = [0_u32; N];
+fn cells_of_block<T: Number>(block: &[T; LANES], edges: &[T], missing: u8, out: &mut [u8; LANES]) {
+    let mut below = [0_u32; LANES];
     for &edge in edges {
         for (below, &value) in below.iter_mut().zip(block) {
             *below += value.above(edge);
         }
     }
-    let (missing, infinite) = (u32::from(missing), u32::from(missing) + 1);
     for ((out, below), &value) in out.iter_mut().zip(below).zip(block) {
-        let (nan, inf) = (value.nan(), value.infinite());
-        *out = (below & !nan & !inf | missing & nan | infinite & inf) as u8;
+        *out = cell(value, below, missing);
     }
+}
+
+/// The cell of a value that is above `below` edges.
+#[inline(always)]
+fn cell<T: Number>(value: T, below: u32, missing: u8) -> u8 {
+    let (missing, infinite) = (u32::from(missing), u32::from(missing) + 1);
+    let (is_nan, is_infinite) = (value.nan(), value.infinite());
+    (below & !is_nan & !is_infinite | missing & is_nan | infinite & is_infinite) as u8
 }
 
 /// Adds the number of each cell in `cells` to `counts`. Cells beyond `counts` are passed over.

@@ -15,6 +15,7 @@ mod history;
 mod kernel;
 pub mod labels;
 mod lookup;
+mod moments;
 mod outlier;
 pub mod performance;
 mod predictions;

@@ -153,6 +153,7 @@ impl Recorder {
         let watching = Watching::new(
             &self.subject,
             &self.settings,
+            &self.plan,
             baseline,
             reader,
             self.unlabelled.clone().map(|score| (Answers::new(&self.plan), score)),
@@ -421,9 +422,19 @@ impl Recorder {
             evidence: 0.0,
             rows,
             ticks: 0,
+            outliers: 0,
             features: Vec::new(),
             performance: None,
             text: vec![format!("the baseline is being learned: {rows} of {wanted} rows so far")],
+        }
+    }
+
+    /// The baseline that it watches against; nothing while there is none.
+    #[must_use]
+    pub fn baseline(&self) -> Option<Arc<Baseline>> {
+        match &self.lock().phase {
+            Phase::Watching(watching) => Some(Arc::clone(watching.baseline())),
+            _ => None,
         }
     }
 

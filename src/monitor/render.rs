@@ -73,6 +73,7 @@ pub fn render(verdicts: &[Arc<Verdict>], out: &mut String) {
     for (metric, value) in [
         (names::DRIFT_ROWS, (|verdict| verdict.rows) as fn(&Verdict) -> u64),
         (names::DRIFT_TICKS, |verdict| verdict.ticks),
+        (names::DRIFT_OUTLIERS, |verdict| verdict.outliers),
     ] {
         let series = verdicts.iter().zip(&versions);
         let series = series.map(|(verdict, labels)| (labels.version(), value(verdict) as f64));

@@ -153,13 +153,13 @@ impl Rows {
                         missing += usize::from(element.is_empty());
                     }
                     let figures = [length as f32, missing as f32 / width as f32];
-                    push_figures(&mut self.columns, slots, &figures);
+                    push_figures(&mut self.columns, &**slots, &figures);
                 }
             }
             Take::Reduced(slots) => {
                 for row in 0..n_rows {
                     let figures = with_elements(tensor, Figures { first: row * width, width });
-                    push_figures(&mut self.columns, slots, &figures);
+                    push_figures(&mut self.columns, &**slots, &figures);
                 }
             }
             Take::Scores { columns, measures } => {

@@ -69,6 +69,7 @@ pub(crate) fn verdict(model: &str, version: u64, segment: Option<&str>) -> Verdi
         evidence: 40.0,
         rows: 50_000,
         ticks: 1000,
+        outliers: 12,
         features: vec![
             feature("income", Kind::Numeric, State::Drifted, 41.0),
             feature("age", Kind::Numeric, State::Ok, 1.0),

@@ -97,6 +97,9 @@ pub struct Verdict {
     pub rows: u64,
     /// Ticks made.
     pub ticks: u64,
+    /// Rows whose outlier score was beyond the baseline's.
+    #[serde(default)]
+    pub outliers: u64,
     /// The features, the most evidence first.
     pub features: Vec<FeatureVerdict>,
     /// Performance by labels and without.

@@ -194,6 +194,10 @@ impl Watch {
             Signs { evidence: self.evidence, threshold, is_back: all_back && self.is_calm() };
         if let Some(from) = self.latch.update(signs, now) {
             changed.insert(0, (None, from));
+            if self.latch.state == State::Recovered {
+                // Features that drifted together, none of them by itself, too.
+                self.features.iter_mut().for_each(|watched| watched.forget(n_ticks));
+            }
         }
         changed.into_iter().map(|(feature, from)| self.event(feature, from, now)).collect()
     }

@@ -7,12 +7,14 @@ use bytes::Bytes;
 
 use super::answers::Answers;
 use super::baseline::{Baseline, OTHER_SEGMENTS};
+use super::feature::FeaturePlan;
 use super::labels::{FeedbackCounts, FeedbackRecord};
+use super::moments::{Moment, OnFeatures};
 use super::performance::{self, Performance, ScoreBaseline};
 use super::reader::{CellReader, RowCells, count};
 use super::recorder::Request;
 use super::rows::Rows;
-use super::verdict::{BaselineInfo, Event, Subject, Verdict};
+use super::verdict::{BaselineInfo, Event, State, Subject, Verdict};
 use super::watch::{Terms, Watch};
 use crate::config::{FalseAlarms, Monitor, Season, Segment};
 use crate::tensor::Tensor;
@@ -48,6 +50,12 @@ pub(super) struct Watching {
     gathered: Vec<u8>,
     /// Nothing where no output is known to be a prediction.
     judged: Option<Judged>,
+    classical: OnFeatures,
+    /// The outlier score beyond which a row is one.
+    outlier: f32,
+    outliers: u64,
+    /// What is to be known of what is not watched.
+    notes: Vec<String>,
     /// When performance was last decided on.
     judged_at: u64,
     events: Vec<Event>,
@@ -72,6 +80,7 @@ impl Watching {
     pub(super) fn new(
         subject: &Subject,
         settings: &Monitor,
+        plan: &FeaturePlan,
         baseline: Arc<Baseline>,
         reader: Arc<CellReader>,
         answers: Option<(Answers, ScoreBaseline)>,
@@ -112,6 +121,10 @@ impl Watching {
             by,
             gathered: Vec::new(),
             judged,
+            classical: OnFeatures::new(plan, settings),
+            outlier: baseline.outlier.as_ref().map_or(f32::INFINITY, |o| o.threshold as f32),
+            outliers: 0,
+            notes: notes(plan, settings, &baseline),
             judged_at: now,
             events: Vec::new(),
             subject: subject.clone(),
@@ -119,7 +132,7 @@ impl Watching {
         })
     }
 
-    pub(super) fn baseline(&self) -> &Baseline {
+    pub(super) fn baseline(&self) -> &Arc<Baseline> {
         &self.baseline
     }
 
@@ -143,6 +156,8 @@ impl Watching {
     /// Counts `rows`, which came with `requests`, in their order.
     pub(super) fn count(&mut self, rows: &Rows, requests: &[Request], now: u64) {
         self.reader.read(rows, &mut self.cells);
+        let scores = self.cells.outlier_scores().iter();
+        self.outliers += scores.filter(|&&score| score > self.outlier).count() as u64;
         for request in requests.iter().rev().take(2) {
             self.whole.watch.sample(&request.id);
         }
@@ -152,6 +167,9 @@ impl Watching {
         let columns: Vec<&[u8]> = columns.collect();
         let n_rows = rows.len();
         self.whole.count(&columns, n_rows, per_tick, now, &mut self.events);
+        for moment in self.classical.take(rows) {
+            self.events.push(alarm(&self.subject, self.whole.watch.rows, moment, now));
+        }
         if matches!(self.by, SegmentBy::Nothing) {
             return;
         }
@@ -298,6 +316,7 @@ impl Watching {
         let judged = self.judged.as_ref().filter(|_| watch.subject.segment.is_none());
         let performance = judged.map(|judged| judged.performance.verdict(now));
         let mut text = watch.text(now);
+        text.extend(self.notes.iter().cloned());
         text.extend(performance.iter().flat_map(|verdict| verdict.text.iter().cloned()));
         Verdict {
             subject: watch.subject.clone(),
@@ -316,11 +335,53 @@ impl Watching {
             evidence: watch.evidence(),
             rows: watch.rows,
             ticks: watch.n_ticks(),
+            outliers: if watch.subject.segment.is_none() { self.outliers } else { 0 },
             features: watch.verdicts(now),
             performance,
             text,
         }
     }
+}
+
+/// What is not watched, or not as one may think, in sentences.
+fn notes(plan: &FeaturePlan, settings: &Monitor, baseline: &Baseline) -> Vec<String> {
+    let mut notes = Vec::new();
+    if settings.sample < 1.0 {
+        notes.push(format!("a share of {} of the requests is watched", settings.sample));
+    }
+    if plan.n_left_out() > 0 {
+        notes.push(format!(
+            "{} features are not watched: there are more than max_features, {}",
+            plan.n_left_out(),
+            settings.max_features
+        ));
+    }
+    let has_season = baseline.slices.iter().any(|slice| slice.by == "season");
+    if settings.season == Season::HourOfWeek && !has_season {
+        notes.push(
+            "the baseline has no hours of the week: make it of rows with --timestamp, under this setting"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+/// An alarm of a classical detector as an event.
+fn alarm(subject: &Subject, rows: u64, moment: Moment, now: u64) -> Event {
+    let Moment { feature, detector } = moment;
+    let text =
+        format!("{detector} found a change of {feature}; it promises no rate of false alarms");
+    let change = performance::Change {
+        detector: detector.to_owned(),
+        at: now,
+        from: State::Ok,
+        to: State::Drifted,
+        onset: None,
+        evidence: 0.0,
+        threshold: 0.0,
+        text,
+    };
+    Event { feature: Some(feature), ..event(subject, rows, change) }
 }
 
 /// A change of performance as an event.

@@ -221,6 +221,11 @@ pub const DRIFT_FEATURES: Metric = metric("tidegate_drift_features", "Features t
 /// Rows counted, labels as above.
 pub const DRIFT_ROWS: Metric =
     metric("tidegate_drift_rows_total", "Rows counted since the version went live.");
+/// Rows beyond the baseline's outlier score, labels as above.
+pub const DRIFT_OUTLIERS: Metric = metric(
+    "tidegate_drift_outlier_rows_total",
+    "Rows whose outlier score was beyond that of 999 in 1000 rows of the baseline.",
+);
 /// Ticks made, labels as above.
 pub const DRIFT_TICKS: Metric =
     metric("tidegate_drift_ticks_total", "Ticks made since the version went live.");

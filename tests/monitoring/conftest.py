@@ -118,8 +118,10 @@ def start_gateway(folder: Path, config: str = "", admin: int = 0) -> Gateway:
 
 
 def copy_models(folder: Path, *models: str) -> None:
+    """Shipped models, without the baselines that are shipped with some."""
+    ignored = shutil.ignore_patterns("baseline.json")
     for model in models:
-        shutil.copytree(ROOT / "models" / model, folder / "models" / model)
+        shutil.copytree(ROOT / "models" / model, folder / "models" / model, ignore=ignored)
 
 
 @dataclass

@@ -41,7 +41,7 @@ pub(super) struct Drift {
     /// The model
     #[arg(long, short)]
     model: Option<String>,
-    /// A version or an alias, instead of the primary
+    /// A version or an alias; without it all are shown, and --feature and commands take the primary
     #[arg(long, requires = "model")]
     version: Option<String>,
     /// A part of the traffic, where it is watched by parts

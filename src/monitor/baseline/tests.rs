@@ -166,7 +166,10 @@ fn kinds_follow_the_settings() {
         ("id", FeatureKind::Categorical),
         ("x_0", FeatureKind::Categorical),
     ] {
-        settings.features.insert(name.into(), FeatureSettings { kind: Some(kind), ignore: false });
+        settings.features.insert(
+            name.into(),
+            FeatureSettings { kind: Some(kind), ..FeatureSettings::default() },
+        );
     }
     let (_, baseline) = build(2000, &[500], 10_000, &settings);
     let cells = |name: &str| &baseline.features[baseline.position(name).unwrap()].cells;

@@ -16,6 +16,8 @@ pub struct Truth {
     labels: Vec<Option<Label>>,
     batch: Answers,
     most: usize,
+    /// When the last row was, as long as none came before the one before it.
+    last: Option<i64>,
     random: fastrand::Rng,
     n_rows: u64,
 }
@@ -28,11 +30,16 @@ impl Truth {
         let batch = answers.clone();
         let random = fastrand::Rng::with_seed(1);
         let most = most.unwrap_or(MOST_ROWS).max(1);
-        Self { answers, labels: Vec::new(), batch, most, random, n_rows: 0 }
+        Self { answers, labels: Vec::new(), batch, most, last: Some(i64::MIN), random, n_rows: 0 }
     }
 
-    /// Takes in rows: the outputs, and the labels as text, empty where there is none.
-    pub fn push(&mut self, outputs: &[Tensor], labels: &[String]) {
+    /// Takes in rows: the outputs, the labels as text, empty where there is none, and when they
+    /// were.
+    pub fn push(&mut self, outputs: &[Tensor], labels: &[String], times: Option<&[i64]>) {
+        for row in 0..labels.len() {
+            let time = times.and_then(|times| times.get(row)).copied();
+            self.last = time.filter(|time| self.last.is_some_and(|last| last <= *time));
+        }
         self.batch.clear();
         self.batch.push(outputs, labels.len());
         for (row, label) in labels.iter().enumerate() {
@@ -72,7 +79,8 @@ impl Truth {
             classes: if are_classes { classes } else { &[] },
             task: None,
             loss: None,
-            is_ordered: false,
+            // A row that was replaced left its place in the order.
+            is_ordered: self.last.is_some() && self.n_rows <= self.most as u64,
         })
     }
 }

@@ -42,7 +42,7 @@ pub(crate) enum Take {
     /// Column and feature.
     Columns(Vec<(usize, usize)>),
     /// Figures of the whole row, see [`reduce`].
-    Reduced([Option<usize>; reduce::FIGURES]),
+    Reduced(Box<[Option<usize>; reduce::FIGURES]>),
     /// Columns, and what is computed of them as scores.
     Scores { columns: Vec<(usize, usize)>, measures: [Option<usize>; MEASURES.len()] },
 }
@@ -431,7 +431,7 @@ fn settle(drafts: Vec<Draft>, most: usize) -> (Vec<Feature>, Vec<Taken>, BTreeSe
             DraftShape::Reduced => {
                 let mut slots = [None; reduce::FIGURES];
                 slots.iter_mut().zip(places).for_each(|(slot, place)| *slot = place);
-                Take::Reduced(slots)
+                Take::Reduced(Box::new(slots))
             }
             DraftShape::Scores(n_shown) => {
                 let mut measures = [None; MEASURES.len()];

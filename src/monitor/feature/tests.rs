@@ -109,7 +109,9 @@ fn settings_that_fit_no_tensor_are_errors() {
     }
     let mut settings = Monitor::default();
     settings.names.insert("x".into(), owned(&["a", "label"]));
-    settings.features.insert("a".into(), FeatureSettings { kind: None, ignore: true });
+    settings
+        .features
+        .insert("a".into(), FeatureSettings { ignore: true, ..FeatureSettings::default() });
     let planned = plan(&all, &settings);
     assert_eq!(names(&planned), ["label", "y", "output label[0]"]);
     assert!(planned.is_unwatched("x[0]"));

@@ -18,8 +18,8 @@ use crate::config::{self, Classical, FalseAlarms};
 use crate::monitor::labels::{
     FeedbackCounts, FeedbackRecord, Found, Join, JoinCounts, Met, Prediction,
 };
+use crate::monitor::moments::Detector;
 use crate::monitor::verdict::State;
-use crate::stats::classical::{Adwin, PageHinkley};
 
 /// Losses that a reference is learned of where the baseline had no labels.
 const LEARN: u64 = 2_000;
@@ -84,21 +84,6 @@ struct Watcher {
     is_new: bool,
 }
 
-#[derive(Debug)]
-enum Detector {
-    Adwin(Adwin),
-    PageHinkley(PageHinkley),
-}
-
-impl Detector {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Adwin(_) => "adwin",
-            Self::PageHinkley(_) => "page-hinkley",
-        }
-    }
-}
-
 /// Performance of one watched stream: predictions and labels go in, verdicts and changes of state
 /// come out. One thread owns it.
 #[derive(Debug)]
@@ -125,10 +110,7 @@ impl Performance {
             now_ms,
         );
         let watchers = settings.detectors.iter().map(|detector| Watcher {
-            detector: match detector {
-                Classical::Adwin => Detector::Adwin(Adwin::default()),
-                Classical::PageHinkley => Detector::PageHinkley(PageHinkley::default()),
-            },
+            detector: Detector::new(*detector),
             alarms: 0,
             last: None,
             is_new: false,
@@ -226,11 +208,7 @@ impl Performance {
         }
         self.watch.update(loss, now_ms);
         for watcher in &mut self.watchers {
-            let has_alarmed = match &mut watcher.detector {
-                Detector::Adwin(detector) => detector.update(loss),
-                Detector::PageHinkley(detector) => detector.update(loss),
-            };
-            if has_alarmed {
+            if watcher.detector.update(loss) {
                 watcher.alarms += 1;
                 watcher.last = Some(now_ms);
                 watcher.is_new = true;
