@@ -1,6 +1,7 @@
 //! The HTTP side of a target: its URL, its secrets, and what an answer means.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Address, AlertTarget, TargetKind, check_url};
 
@@ -98,9 +102,12 @@ impl Endpoint {
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(1);
         let client = if uri.scheme_str() == Some("https") {
             connector.enforce_http(false);
-            let tls = HttpsConnectorBuilder::new().with_native_roots().map_err(|error| {
-                format!("no certificates of authorities are found: {error}; install the package ca-certificates, or name a file in SSL_CERT_FILE")
-            })?;
+            let tls = match &target.ca_file {
+                Some(path) => HttpsConnectorBuilder::new().with_tls_config(trusting(path)?),
+                None => HttpsConnectorBuilder::new().with_native_roots().map_err(|error| {
+                    format!("no certificates of authorities are found: {error}; install the package ca-certificates, or name a file as ca_file")
+                })?,
+            };
             Pool::Tls(builder.build(tls.https_only().enable_http1().wrap_connector(connector)))
         } else {
             Pool::Plain(builder.build(connector))
@@ -140,6 +147,20 @@ impl Endpoint {
             Address::Variable(variable) => format!("${variable}"),
         }
     }
+}
+
+/// Trusts the authorities whose certificates are in a PEM file, and no others.
+fn trusting(path: &Path) -> Result<ClientConfig, String> {
+    let wrong = |error: &dyn fmt::Display| format!("ca_file {}: {error}", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
+        let certificate = certificate.map_err(|error| wrong(&error))?;
+        roots.add(certificate).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(&"has no certificate; expected PEM"));
+    }
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 /// What an answer other than 2xx means. Too many, too slow and the server's own trouble pass;

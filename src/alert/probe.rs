@@ -81,7 +81,7 @@ fn hint(reason: &str, kind: &str) -> Option<&'static str> {
         )
     } else if has(&["UnknownIssuer", "invalid peer certificate"]) {
         Some(
-            "its certificate is signed by an authority that this machine does not know: name its file in SSL_CERT_FILE",
+            "its certificate is signed by an authority that is not known here: name its file as ca_file",
         )
     } else if has(&["InvalidContentType", "corrupt message"]) {
         Some("it does not speak TLS on this port: http:// instead of https://?")

@@ -131,9 +131,16 @@ def test_tls_is_checked_against_known_authorities(tmp_path: Path) -> None:
     config = f'[[alerts.webhooks]]\nurl = "{receiver.url}"\n'
     stranger = alert_test(tmp_path, config)
     assert stranger.returncode == 1
-    assert "SSL_CERT_FILE" in stranger.stdout
+    assert "ca_file" in stranger.stdout
     assert not receiver.messages
     known = alert_test(tmp_path, config, SSL_CERT_FILE=str(tmp_path / "authority.pem"))
     assert known.returncode == 0, known.stdout
-    assert len(receiver.messages) == 1
+    own = alert_test(tmp_path, f'{config}ca_file = "authority.pem"\n')
+    assert own.returncode == 0, own.stdout
+    assert len(receiver.messages) == 2
+    (tmp_path / "empty.pem").touch()
+    for path, expected in (("empty.pem", "has no certificate"), ("none.pem", "none.pem")):
+        wrong = alert_test(tmp_path, f'{config}ca_file = "{path}"\n')
+        assert wrong.returncode == 1
+        assert expected in wrong.stdout
     receiver.server.shutdown()

@@ -3,6 +3,7 @@
 mod check;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub struct AlertTarget {
     pub headers: BTreeMap<String, String>,
     /// Headers whose values are in environment variables.
     pub headers_env: BTreeMap<String, String>,
+    /// The file with the certificates of the authorities that alone are trusted; where there is
+    /// none, the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Where a target is.
@@ -155,6 +159,7 @@ struct Common {
     bearer_env: Option<String>,
     headers: BTreeMap<String, String>,
     headers_env: BTreeMap<String, String>,
+    ca_file: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -171,6 +176,8 @@ struct RawWebhook {
     bearer_env: Option<String>,
     headers: BTreeMap<String, String>,
     headers_env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<String>,
     mode: EventMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<AlertEvent>>,
@@ -190,6 +197,8 @@ struct RawAlertmanager {
     bearer_env: Option<String>,
     headers: BTreeMap<String, String>,
     headers_env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<String>,
     labels: BTreeMap<String, String>,
 }
 
@@ -198,7 +207,7 @@ impl Default for Alerts {
     fn default() -> Self {
         let mut problems = Vec::new();
         let mut report = Report { text: "", problems: &mut problems, is_merged: false };
-        validate(RawAlerts::default(), &mut report)
+        validate(RawAlerts::default(), Path::new(""), &mut report)
     }
 }
 
@@ -212,7 +221,7 @@ impl Alerts {
 }
 
 /// Makes sense of `raw`.
-pub(super) fn validate(raw: RawAlerts, report: &mut Report<'_>) -> Alerts {
+pub(super) fn validate(raw: RawAlerts, folder: &Path, report: &mut Report<'_>) -> Alerts {
     let millisecond = HumanDuration(Duration::from_millis(1));
     for (key, value, least) in [
         ("alerts.resend", raw.resend, HumanDuration(Duration::from_millis(100))),
@@ -255,11 +264,13 @@ pub(super) fn validate(raw: RawAlerts, report: &mut Report<'_>) -> Alerts {
             bearer_env,
             headers,
             headers_env,
+            ca_file,
             mode,
             events,
         } = raw;
         let events = events.unwrap_or_else(|| vec![AlertEvent::Detected, AlertEvent::Recovered]);
-        let common = Common { name, url, url_env, models, bearer_env, headers, headers_env };
+        let common =
+            Common { name, url, url_env, models, bearer_env, headers, headers_env, ca_file };
         (common, "webhook", index, TargetKind::Webhook { mode, events })
     });
     let alertmanagers = raw.alertmanagers.into_iter().enumerate().map(|(index, raw)| {
@@ -271,14 +282,16 @@ pub(super) fn validate(raw: RawAlerts, report: &mut Report<'_>) -> Alerts {
             bearer_env,
             headers,
             headers_env,
+            ca_file,
             labels,
         } = raw;
-        let common = Common { name, url, url_env, models, bearer_env, headers, headers_env };
+        let common =
+            Common { name, url, url_env, models, bearer_env, headers, headers_env, ca_file };
         (common, "alertmanager", index, TargetKind::Alertmanager { labels })
     });
     let targets: Vec<AlertTarget> = webhooks
         .chain(alertmanagers)
-        .map(|(common, what, index, kind)| target(common, what, index, kind, report))
+        .map(|(common, what, index, kind)| target(common, folder, (what, index), kind, report))
         .collect();
     for (position, target) in targets.iter().enumerate() {
         if targets[..position].iter().any(|other| other.name == target.name) {
@@ -303,8 +316,8 @@ pub(super) fn validate(raw: RawAlerts, report: &mut Report<'_>) -> Alerts {
 /// The target at `index` of its kind.
 fn target(
     raw: Common,
-    what: &str,
-    index: usize,
+    folder: &Path,
+    (what, index): (&str, usize),
     kind: TargetKind,
     report: &mut Report<'_>,
 ) -> AlertTarget {
@@ -367,6 +380,7 @@ fn target(
         bearer_env: raw.bearer_env,
         headers: raw.headers,
         headers_env: raw.headers_env,
+        ca_file: raw.ca_file.map(|path| folder.join(path)),
     }
 }
 
