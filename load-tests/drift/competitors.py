@@ -20,7 +20,7 @@ NULL_VALUES = 5_000_000
 
 def run(simulation: Simulation) -> object:
     python = environment()
-    calibrated = simulation.run("calibrate", streams=simulation.share(200))
+    calibrated = simulation.run("calibrate", streams=simulation.share(100))
     threshold = calibrated["threshold_of_10000_ticks"]
     streams = simulation.share(400)
     reports = {}
@@ -33,8 +33,8 @@ def run(simulation: Simulation) -> object:
     ours(f"Tidegate, threshold exp({threshold:.2f}) by simulation", threshold)
     for test, windows in (("ks", (500, 1000)), ("chi-square", (500, 1000)), ("psi", (500, 1000)), ("kswin", (30,))):
         for window in windows:
-            report = simulation.run("windowed", test=test, window=window, run_length=RUN_LENGTH, streams=streams,
-                                    horizon=HORIZON)
+            report = simulation.run("windowed", test=test, window=window, run_length=RUN_LENGTH,
+                                    streams=simulation.share(50 if test == "kswin" else 400), horizon=HORIZON)
             reports[f'{test}, {window} values (at least {report["threshold"]:.4g})'] = report
     for detector in ("adwin", "page-hinkley", "page-hinkley-tuned"):
         command = [python, str(ROOT / "load-tests" / "drift" / "river_delays.py"), detector,

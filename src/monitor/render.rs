@@ -1,7 +1,7 @@
 //! Verdicts as Prometheus series, made at each scrape: a version's series go with the version.
 //!
 //! Bounded, whatever the traffic. With F numeric features, C categorical ones and S segments a
-//! version has 9 (1 + S) + 14 F + 10 C series: 7,177 for 512 numeric features without segments.
+//! version has 10 (1 + S) + 14 F + 10 C series: 7,178 for 512 numeric features without segments.
 //! Segments have no series by feature; the admin plane shows them. Where `cell_metrics` is on,
 //! 2 more for each cell of each feature (some 22 cells of a numeric one, 34 at most). Performance has
 //! 45 at most.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::queue::{Observation, Queues};
 use crate::error::{Code, Fault};
 use crate::monitor::Recorder;
+use crate::monitor::baseline::Baseline;
 use crate::monitor::labels::{FeedbackCounts, FeedbackRecord};
 use crate::monitor::render::{CellSnapshot, Figures};
 use crate::monitor::verdict::{Event, Histogram, History, Verdict};
@@ -225,6 +226,13 @@ impl Monitors {
             observed: counts[OBSERVED],
             dropped: counts[DROPPED],
         }
+    }
+
+    /// The baseline that a version is watched against.
+    pub fn baseline(&self, model: &str, version: u64) -> Result<Arc<Baseline>, CommandError> {
+        self.recorder(model, version)?.baseline().ok_or_else(|| {
+            CommandError::Refused(format!("{model} version {version} has no complete baseline yet"))
+        })
     }
 
     /// Events after that number, oldest first.

@@ -184,6 +184,7 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
             "get": [
                 "/metrics", "/health/live", "/health/ready", "/api/v1/status", "/api/v1/drift",
                 "/api/v1/drift/{model}", "/api/v1/drift/{model}/{version}",
+                "/api/v1/drift/{model}/{version}/baseline",
                 "/api/v1/drift/{model}/{version}/history?feature=",
                 "/api/v1/drift/{model}/{version}/histogram?feature=&window=",
                 "/api/v1/events?after=",

@@ -74,6 +74,9 @@ fn a_change_of_the_data_is_found_named_explained_and_can_be_acknowledged() {
     assert_eq!(verdict(&server, "car-loan", 1)["state"], "learning");
     send(&server, &requests(50, 1.0));
     wait_for(&server, "the baseline", |v| v["state"] != "learning");
+    // What was learned can be kept: beside the model it is a baseline like any other.
+    let learned = server.admin_get("/api/v1/drift/car-loan/1/baseline").json();
+    assert_eq!((&learned["origin"], &learned["rows"]), (&json!("live"), &json!(10_000)));
     send(&server, &requests(10, 1.0));
     let calm = wait_for(&server, "the rows to be counted", |v| v["rows"] == 2_000);
     assert_eq!(calm["state"], "ok", "{calm:#}");

@@ -20,6 +20,8 @@ pub(in crate::server) enum Ask<'a> {
     History(Target<'a>),
     /// Cells in the baseline and now.
     Histogram(Target<'a>),
+    /// The baseline, as `baseline.json` holds it.
+    Baseline(Target<'a>),
     /// Something is to be done.
     Do(Command, Target<'a>),
 }
@@ -65,6 +67,7 @@ impl<'a> Ask<'a> {
             None => Self::Verdicts(target),
             Some("history") => Self::History(target),
             Some("histogram") => Self::Histogram(target),
+            Some("baseline") => Self::Baseline(target),
             Some("acknowledge") => Self::Do(Command::Acknowledge, target),
             Some("freeze") => Self::Do(Command::Freeze, target),
             Some("rebase") => Self::Do(Command::Rebase, target),
@@ -80,7 +83,7 @@ impl<'a> Ask<'a> {
     /// The parameters that its query may have.
     pub(super) fn parameters(&self) -> &'static [&'static str] {
         match self {
-            Self::All | Self::Do(..) => &[],
+            Self::All | Self::Baseline(_) | Self::Do(..) => &[],
             Self::Events => &["after", "model"],
             Self::Verdicts(_) => &["segment"],
             Self::History(_) => &["feature", "segment"],
@@ -90,7 +93,7 @@ impl<'a> Ask<'a> {
 }
 
 fn is_action(segment: &str) -> bool {
-    ["history", "histogram", "acknowledge", "freeze", "rebase"].contains(&segment)
+    ["history", "histogram", "baseline", "acknowledge", "freeze", "rebase"].contains(&segment)
 }
 
 /// Why there is no answer.

@@ -111,6 +111,7 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call, ask: &Ask<'_>) -> Rep
         Ask::Verdicts(target) => verdicts(plane, target, query.get("segment")),
         Ask::History(target) => history(plane, target, &query),
         Ask::Histogram(target) => histogram(plane, target, &query),
+        Ask::Baseline(target) => baseline(plane, target),
         Ask::Do(command, target) => {
             let text = body::read(&call.head, call.body, LARGEST_BODY, BODY_TIME).await;
             match text {
@@ -199,6 +200,16 @@ fn histogram(plane: &AdminPlane, target: &Target<'_>, query: &Query<'_>) -> Resu
         let windows = listed(known.windows.iter().map(|window| window.window.as_str()));
         Refusal::missing(format!("'{feature}' has no window '{window}'; there are: {windows}"))
     })
+}
+
+/// The baseline: put beside the model file as `baseline.json`, one that was learned outlives a
+/// restart.
+fn baseline(plane: &AdminPlane, target: &Target<'_>) -> Result<Reply, Refusal> {
+    let all = plane.monitors.verdicts();
+    let subject = &find(plane, &all, target, None)?.subject;
+    let baseline = plane.monitors.baseline(&subject.model, subject.version);
+    let baseline = baseline.map_err(|error| Refusal::of(&error))?;
+    Ok(Reply::document(baseline.as_ref()))
 }
 
 fn order(

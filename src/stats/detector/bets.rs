@@ -5,19 +5,20 @@ use super::scores::Scores;
 use super::tolerance::{Nearest, Tolerance};
 
 /// Weights of the kinds of bets; those that a feature has share the whole in this proportion. They
-/// were tuned by simulation (`load-tests/drift`): the delays move by a few percent if they are
-/// changed by half.
-const OMNIBUS: f64 = 0.15;
-const LOCATION: f64 = 0.30;
-const SCALE: f64 = 0.25;
-const SHAPE: f64 = 0.15;
-const CELL: f64 = 0.15;
+/// were tuned by simulation (`load-tests/drift`): half a kind's weight is 0.7 nats of evidence of
+/// some ten that an alarm takes.
+const OMNIBUS: f64 = 0.06;
+const LOCATION: f64 = 0.60;
+const SCALE: f64 = 0.18;
+const SHAPE: f64 = 0.10;
+const CELL: f64 = 0.06;
 
-/// Strengths of the tilts, in standard deviations of the score. Powers of two: a shift between two
-/// of them still grows at 0.87 of the best rate or more.
-const STRENGTHS: [f64; 6] = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6];
+/// Strengths of the tilts, in standard deviations of the score, and weights. Powers of two: a shift
+/// between two of them still grows at 0.87 of the best rate or more; a larger one is found at once
+/// by the largest.
+const STRENGTHS: [(f64, f64); 5] = [(0.05, 0.3), (0.1, 1.0), (0.2, 1.5), (0.4, 1.5), (0.8, 0.3)];
 /// Strengths of tilts of the shape.
-const SHAPE_STRENGTHS: [f64; 4] = [0.1, 0.2, 0.4, 0.8];
+const SHAPE_STRENGTHS: [(f64, f64); 4] = [(0.1, 1.0), (0.2, 1.0), (0.4, 1.0), (0.8, 1.0)];
 /// How many times as frequent as tolerated one of the ordered cells becomes.
 const ORDERED_GROWTHS: [f64; 2] = [1.5, 3.0];
 /// The same for categories, missing, new: a cell that was all but empty may fill.
@@ -68,25 +69,11 @@ pub(super) fn bets(shares: &[f64], n_ordered: usize, tolerance: &Tolerance) -> B
         Builder { shares, tolerance, weights: Vec::new(), gains: Vec::new(), law: Vec::new() };
     if n_ordered >= 3 {
         let scores = Scores::new(shares, n_ordered);
-        bets.family(LOCATION, |add| {
-            for theta in STRENGTHS {
-                add(&mut tilt(shares, &scores.location, theta));
-                add(&mut tilt(shares, &scores.location, -theta));
-            }
-        });
-        bets.family(SCALE, |add| {
-            for theta in STRENGTHS {
-                add(&mut tilt(shares, &scores.scale, theta));
-                add(&mut tilt(shares, &scores.scale, -theta));
-            }
-        });
+        bets.family(LOCATION, |add| tilts(shares, &scores.location, &STRENGTHS, add));
+        bets.family(SCALE, |add| tilts(shares, &scores.scale, &STRENGTHS, add));
         bets.family(SHAPE, |add| {
-            for score in [&scores.skew, &scores.tails] {
-                for theta in SHAPE_STRENGTHS {
-                    add(&mut tilt(shares, score, theta));
-                    add(&mut tilt(shares, score, -theta));
-                }
-            }
+            tilts(shares, &scores.skew, &SHAPE_STRENGTHS, add);
+            tilts(shares, &scores.tails, &SHAPE_STRENGTHS, add);
         });
     }
     bets.family(CELL, |add| {
@@ -98,12 +85,23 @@ pub(super) fn bets(shares: &[f64], n_ordered: usize, tolerance: &Tolerance) -> B
                     let rest = (1.0 - target) / (1.0 - share);
                     let mut law: Vec<f64> = shares.iter().map(|share| share * rest).collect();
                     law[cell] = target;
-                    add(&mut law);
+                    add(&law, 1.0);
                 }
             }
         }
     });
     bets.finish()
+}
+
+/// Takes a law and its weight within its family.
+type Add<'a> = dyn FnMut(&[f64], f64) + 'a;
+
+/// Tilts along a score, both ways.
+fn tilts(shares: &[f64], score: &[f64], strengths: &[(f64, f64)], add: &mut Add<'_>) {
+    for &(theta, weight) in strengths {
+        add(&tilt(shares, score, theta), weight);
+        add(&tilt(shares, score, -theta), weight);
+    }
 }
 
 /// The law p ∝ q exp(θ s).
@@ -124,27 +122,27 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn family(&mut self, weight: f64, make: impl FnOnce(&mut dyn FnMut(&mut Vec<f64>))) {
-        let before = self.weights.len();
+    fn family(&mut self, weight: f64, make: impl FnOnce(&mut Add<'_>)) {
         let (tolerance, gains) = (self.tolerance, &mut self.gains);
         let nearest = &mut self.law;
         nearest.resize(self.shares.len(), 0.0);
-        let mut n_bets = 0;
-        make(&mut |law: &mut Vec<f64>| {
+        let mut weights: Vec<f64> = Vec::new();
+        make(&mut |law, weight| {
             let total: f64 = law.iter().sum();
             let usable = law.iter().all(|share| *share > 0.0 && share.is_finite());
             if !usable || tolerance.nearest(law, total, nearest) == Nearest::Own {
                 return;
             }
-            let ratio = |share: f64, nearest: f64| (share / nearest).ln();
-            let growth: f64 = law.iter().zip(nearest.iter()).map(|(&p, &q)| p * ratio(p, q)).sum();
+            let pairs = || law.iter().zip(nearest.iter());
+            let growth: f64 = pairs().map(|(&p, &q)| p * (p / q).ln()).sum();
             if growth > LEAST_GROWTH {
-                gains.extend(law.iter().zip(nearest.iter()).map(|(&p, &q)| ratio(p, q)));
-                n_bets += 1;
+                gains.extend(pairs().map(|(&p, &q)| (p / q).ln()));
+                weights.push(weight);
             }
         });
-        // A family without a bet that can win leaves its weight to the others.
-        self.weights.resize(before + n_bets, weight / n_bets.max(1) as f64);
+        // Bets that cannot win leave their weight to the others; a family of none, to the families.
+        let scale = weight / weights.iter().sum::<f64>();
+        self.weights.extend(weights.into_iter().map(|weight| weight * scale));
     }
 
     fn finish(self) -> Bets {
