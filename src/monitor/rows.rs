@@ -41,18 +41,19 @@ impl Rows {
         Self::with(plan, false)
     }
 
-    /// No rows yet. The first 16,384 texts of each column are remembered, as it takes to build a
-    /// baseline.
+    /// No rows yet. The first 16,384 texts of each column (fewer of many columns) are remembered, as
+    /// it takes to build a baseline.
     #[must_use]
     pub fn with_names(plan: &FeaturePlan) -> Self {
         Self::with(plan, true)
     }
 
     fn with(plan: &FeaturePlan, has_names: bool) -> Self {
+        let most = text::most_texts(plan.features().len());
         let columns = plan.features().iter().map(|feature| match feature.values {
             values if values.is_double() => Column::Double(Vec::new()),
             super::feature::Values::Text => {
-                let names = has_names.then(Dictionary::default);
+                let names = has_names.then(|| Dictionary::new(most));
                 Column::Text(Texts { names, ..Texts::default() })
             }
             _ => Column::Single(Vec::new()),

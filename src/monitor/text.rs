@@ -6,8 +6,16 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// The hash of the empty text, which counts as missing. No other text has it.
 pub(crate) const MISSING: u64 = 0;
 
-/// Texts that are remembered by a dictionary, at most.
-pub(crate) const MOST_TEXTS: usize = 16_384;
+/// Texts of one column that are told apart while a baseline is made, at most.
+const MOST_TEXTS: usize = 16_384;
+
+/// The same of all columns, unless there are more than a thousand of them.
+const MOST_OF_ALL: usize = 1 << 20;
+
+/// Texts of a column that are told apart where there are so many columns.
+pub(crate) fn most_texts(n_columns: usize) -> usize {
+    (MOST_OF_ALL / n_columns.max(1)).clamp(1024, MOST_TEXTS)
+}
 
 /// Longer texts have no name: they are told apart, and called by none.
 pub(crate) const LONGEST_NAME: usize = 128;
@@ -57,15 +65,21 @@ impl Hasher for Light {
 pub(crate) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Light>>;
 
 /// Names by hashes, a bounded number of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dictionary {
     names: ByHash<Option<Box<str>>>,
+    most: usize,
 }
 
 impl Dictionary {
+    /// An empty one, for so many names.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { names: ByHash::default(), most }
+    }
+
     /// Remembers `text`, unless it is empty or there are too many already.
     pub(crate) fn insert(&mut self, hash: u64, text: &[u8]) {
-        if hash != MISSING && self.names.len() < MOST_TEXTS {
+        if hash != MISSING && self.names.len() < self.most {
             self.names.entry(hash).or_insert_with(|| {
                 let name = std::str::from_utf8(text).ok()?;
                 (name.len() <= LONGEST_NAME).then(|| name.into())

@@ -15,7 +15,8 @@ pub(super) struct Gathered {
     pub(super) moments: Moments,
     /// Nothing once there are too many distinct values for categories.
     pub(super) tally: Option<Tally>,
-    pub(super) n_missing: u64,
+    /// Values that are told apart.
+    most: usize,
 }
 
 /// How often each value occurs.
@@ -50,7 +51,10 @@ impl Gathered {
         let gathered = plan.features().iter().map(|feature| Self {
             moments: Moments::default(),
             tally: (feature.kind != Some(Kind::Numeric)).then(Tally::default),
-            n_missing: 0,
+            most: match feature.kind == Some(Kind::Categorical) || feature.values == Values::Text {
+                true => text::most_texts(plan.features().len()),
+                false => FEW,
+            },
         });
         gathered.collect()
     }
@@ -58,7 +62,7 @@ impl Gathered {
     /// Takes in the values of one column. O(rows).
     pub(super) fn add(&mut self, feature: &Feature, index: usize, rows: &Rows) {
         let is_open = feature.kind == Some(Kind::Categorical) || feature.values == Values::Text;
-        let most = if is_open { text::MOST_TEXTS } else { FEW };
+        let most = self.most;
         match rows.column(index) {
             Some(Column::Single(values)) => {
                 let values = values.iter().map(|&value| f64::from(value));
@@ -70,7 +74,6 @@ impl Gathered {
             Some(Column::Text(texts)) => {
                 for (&hash, &length) in texts.hashes.iter().zip(&texts.lengths) {
                     if hash == text::MISSING {
-                        self.n_missing += 1;
                         continue;
                     }
                     self.moments.add(f64::from(length));
@@ -94,7 +97,6 @@ impl Gathered {
     ) {
         for value in values {
             if value.is_nan() {
-                self.n_missing += 1;
                 continue;
             }
             self.moments.add(value);

@@ -115,8 +115,7 @@ fn build(n: usize, sizes: &[usize], most: usize, settings: &Monitor) -> (Feature
 
 #[test]
 fn kinds_and_cells_are_what_the_columns_look_like() {
-    let mut settings = Monitor::default();
-    settings.season = Season::HourOfWeek;
+    let settings = Monitor { season: Season::HourOfWeek, ..Monitor::default() };
     let (planned, baseline) = build(4000, &[1000], 10_000, &settings);
     let feature = |name: &str| {
         let position = baseline.position(name);
@@ -396,4 +395,51 @@ fn a_baseline_of_another_model_or_format_says_what_to_do() {
     assert!(said("{", "sha256:0").starts_with("it is not valid: EOF"));
     let other = text.replacen("\"name\":\"x_0\"", "\"name\":\"x_1\"", 1);
     assert_eq!(said(&other, "sha256:0"), "feature 'x_1': its name stands twice");
+}
+
+#[test]
+fn what_is_no_longer_watched_is_dropped_with_what_is_made_of_it() {
+    let (_, mut baseline) = build(2000, &[500], 2000, &Monitor::default());
+    let n_features = baseline.features.len();
+    let mut settings = Monitor::default();
+    let ignored = FeatureSettings { ignore: true, ..FeatureSettings::default() };
+    settings.features.insert("wide".into(), ignored);
+    let (all, inputs, outputs) = mixed(500);
+    let planned = plan(&all, &settings);
+    assert!(CellReader::new(&planned, &baseline).is_err());
+    baseline.restrict(&planned);
+    let names: Vec<&str> = baseline.features.iter().map(|f| f.name.as_str()).collect();
+    // The column, its two products, and the outlier score.
+    assert_eq!(names.len(), n_features - 4, "{names:?}");
+    assert!(names.iter().all(|name| !name.contains("wide") && *name != "outlier score"));
+    assert!(baseline.outlier.is_none());
+    assert!(baseline.slices.iter().all(|slice| slice.counts.len() == names.len()));
+    baseline.check().unwrap();
+    let mut comparer = Comparer::new(&planned, &baseline).unwrap();
+    let mut rows = Rows::new(&planned);
+    rows.push(&planned, &inputs, &outputs);
+    comparer.push(&rows);
+    assert_eq!(comparer.finish().rows, 500);
+}
+
+#[test]
+fn a_comparison_finds_what_changed_and_nothing_else() {
+    let (planned, baseline) = build(4000, &[1000], 4000, &Monitor::default());
+    let (_, mut inputs, outputs) = mixed(1500);
+    inputs[3] = Tensor::from_elements([1500].as_slice(), ["red"; 1500]).unwrap();
+    let mut rows = Rows::new(&planned);
+    rows.push(&planned, &inputs, &outputs);
+    let mut comparer = Comparer::new(&planned, &baseline).unwrap();
+    comparer.push(&rows);
+    let comparison = comparer.finish();
+    let first = &comparison.features[0];
+    assert_eq!(first.name, "colour");
+    assert!(first.window.effects.psi > 1.0);
+    assert!(first.window.moved.iter().any(|moved| moved.cell == "red" && moved.actual == 1.0));
+    for other in &comparison.features[1..] {
+        // The outlier score is made of colours as well.
+        let is_score = other.name == "outlier score";
+        let psi = other.window.effects.psi_debiased;
+        assert!(is_score || psi.abs() < 0.03, "{}: {psi}", other.name);
+    }
 }

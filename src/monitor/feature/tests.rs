@@ -56,8 +56,7 @@ fn columns_become_features_by_name() {
     assert_eq!(found[31..], measures);
     assert_eq!(planned.features()[0].source, "image[0]");
     assert_eq!(planned.score().unwrap().n_columns, 3);
-    let mut settings = Monitor::default();
-    settings.max_features = 8;
+    let settings = Monitor { max_features: 8, ..Monitor::default() };
     let few = plan(&all, &settings);
     assert_eq!((few.features().len(), few.n_left_out()), (8, 27));
     assert!(few.features().iter().filter(|feature| feature.side == Side::Output).count() == 4);
