@@ -34,7 +34,7 @@ def run(simulation: Simulation) -> object:
     for test, windows in (("ks", (500, 1000)), ("chi-square", (500, 1000)), ("psi", (500, 1000)), ("kswin", (30,))):
         for window in windows:
             report = simulation.run("windowed", test=test, window=window, run_length=RUN_LENGTH,
-                                    streams=simulation.share(50 if test == "kswin" else 400), horizon=HORIZON)
+                                    streams=simulation.share(20 if test == "kswin" else 400), horizon=HORIZON)
             reports[f'{test}, {window} values (at least {report["threshold"]:.4g})'] = report
     for detector in ("adwin", "page-hinkley", "page-hinkley-tuned"):
         command = [python, str(ROOT / "load-tests" / "drift" / "river_delays.py"), detector,
