@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::encode::{CloudEvent, Message};
 use super::firing::{Alert, Change, Firing, Kind};
-use super::now_ms;
 use super::worker::Target;
 use crate::config::{AlertEvent, Alerts, TargetKind};
+use crate::monitor::times::now_ms;
 use crate::monitor::verdict::Event;
 use crate::telemetry::{Counter, Gauge, Telemetry, names};
 

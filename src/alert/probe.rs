@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::encode::{CloudEvent, Message, trial_alert};
 use super::endpoint::{Endpoint, SendError};
-use super::now_ms;
 use crate::config::{AlertTarget, Alerts, TargetKind};
+use crate::monitor::times::now_ms;
 
 /// What came of a test message.
 #[derive(Debug, Clone)]

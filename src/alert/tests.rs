@@ -304,7 +304,7 @@ fn what_is_closed_and_what_is_a_moment() {
 }
 
 fn rfc3339_now() -> String {
-    crate::monitor::times::rfc3339(now_ms())
+    crate::monitor::times::rfc3339(crate::monitor::times::now_ms())
 }
 
 #[test]

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::encode::Message;
 use super::endpoint::{Endpoint, SendError};
-use super::now_ms;
 use crate::config::{AlertTarget, Alerts};
+use crate::monitor::times::now_ms;
 use crate::telemetry::{Counter, Gauge, Telemetry, names};
 
 /// The wait before the second attempt; it doubles from one to the next.

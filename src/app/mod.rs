@@ -158,7 +158,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
             tracing::warn!(connections = left, "the drain limit passed; these are cut off");
         }
     }))?;
-    drop(registry);
+    // Nothing that holds the registry is left but the monitor: its writer ends with them.
+    drop((registry, data));
     let monitor_thread = monitor_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);

@@ -18,6 +18,7 @@ use super::reader::CellReader;
 use super::render::CellSnapshot;
 use super::rows::Rows;
 use super::rules::{Judge, Judgement};
+use super::times::now_ms;
 use super::verdict::{BaselineInfo, Event, Histogram, History, State, Subject, Verdict};
 use super::watching::Watching;
 use crate::config::{Monitor, Segment};
@@ -140,7 +141,14 @@ impl Recorder {
     }
 
     /// From now on it watches against `baseline`.
-    fn watch(&self, inner: &mut Inner, baseline: Arc<Baseline>, now: u64) -> Result<(), String> {
+    fn watch(
+        &self,
+        inner: &mut Inner,
+        mut baseline: Arc<Baseline>,
+        now: u64,
+    ) -> Result<(), String> {
+        // What the settings ignore by now may still be in the file.
+        Arc::make_mut(&mut baseline).restrict(&self.plan);
         let reader = CellReader::new(&self.plan, &baseline).map_err(|error| error.to_string())?;
         let reader = Arc::new(reader);
         let judge = Judge::new(
@@ -473,7 +481,6 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic while it was held has ended the watching: see `give_up`.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -492,9 +499,4 @@ impl Inner {
             self.requests.clear();
         }
     }
-}
-
-fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

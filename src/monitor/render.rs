@@ -306,8 +306,8 @@ mod tests {
         let n_categorical = whole.features.len() - n_numeric;
         assert!(n_numeric > 0 && n_categorical > 0);
         let of_features = 14 * n_numeric + 10 * n_categorical;
-        assert_eq!(count(std::slice::from_ref(&whole)), 9 + of_features);
-        assert_eq!(count(&[whole, segment]), 9 * 2 + of_features);
+        assert_eq!(count(std::slice::from_ref(&whole)), 10 + of_features);
+        assert_eq!(count(&[whole, segment]), 10 * 2 + of_features);
         assert_eq!(count(&[]), 0);
     }
 

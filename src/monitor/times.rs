@@ -1,6 +1,15 @@
 //! Times of milliseconds since 1970, as other programs read them (RFC 3339) and as people do.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use time::OffsetDateTime;
+
+/// Milliseconds since 1970, now.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// `2026-11-26T13:25:00.123Z`
 #[must_use]

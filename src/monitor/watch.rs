@@ -252,6 +252,9 @@ impl Watch {
 
     /// The stream in a sentence.
     fn summary(&self) -> String {
+        if self.rows == 0 {
+            return "no rows yet".to_owned();
+        }
         let features = self.features.iter().zip(&self.baseline.features);
         let drifted = features.filter(|(watched, _)| watched.latch.state == State::Drifted);
         let names: Vec<_> = drifted.map(|(_, baseline)| baseline.name.as_str()).collect();

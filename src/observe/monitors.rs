@@ -12,6 +12,7 @@ use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
 use crate::monitor::labels::{FeedbackCounts, FeedbackRecord};
 use crate::monitor::render::{CellSnapshot, Figures};
+use crate::monitor::times::now_ms;
 use crate::monitor::verdict::{Event, Histogram, History, Verdict};
 use crate::registry::Registry;
 use crate::telemetry::Sharded;
@@ -265,13 +266,13 @@ impl Monitors {
     /// Completes a baseline that is being learned with the rows so far.
     pub fn freeze(&self, model: &str, version: u64) -> Result<(), CommandError> {
         let recorder = self.recorder(model, version)?;
-        recorder.freeze(super::thread::now_ms()).map_err(CommandError::Refused)
+        recorder.freeze(now_ms()).map_err(CommandError::Refused)
     }
 
     /// Learns a new baseline from the coming rows.
     pub fn rebase(&self, model: &str, version: u64, rows: Option<u64>) -> Result<(), CommandError> {
         let recorder = self.recorder(model, version)?;
-        recorder.rebase(rows, super::thread::now_ms()).map_err(CommandError::Refused)
+        recorder.rebase(rows, now_ms()).map_err(CommandError::Refused)
     }
 
     /// Keeps changes as events and returns these.

@@ -4,11 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::monitors::{Inner, MOST_FEEDBACK, Monitors, Told};
 use super::queue::Queues;
 use crate::config;
+use crate::monitor::times::now_ms;
 use crate::monitor::verdict::{Event, State};
 use crate::monitor::{Recorder, render};
 use crate::registry::Registry;
@@ -194,10 +195,4 @@ fn thread_cpu_ns() -> u64 {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let nanos = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
     nanos(used.tv_sec, used.tv_nsec).and_then(|total| u64::try_from(total).ok()).unwrap_or_default()
-}
-
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

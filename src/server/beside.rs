@@ -2,7 +2,6 @@
 //! monitor's rules say, in the answer's head.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,6 +10,7 @@ use http::header::{HeaderName, HeaderValue};
 use super::reply::Reply;
 use crate::config::When;
 use crate::monitor::Recorder;
+use crate::monitor::times::now_ms;
 use crate::observe::{Monitors, Observation};
 use crate::tensor::Tensor;
 
@@ -77,11 +77,6 @@ pub(super) fn observe(monitors: &Monitors, observed: Observed, head: &HeaderMap,
     }
     let segment = recorder.segment_header().and_then(|name| head.get(name));
     let segment = segment.map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    let at = unix_ms();
+    let at = now_ms();
     monitors.offer(Observation { recorder, id, segment, at, inputs, outputs });
-}
-
-fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

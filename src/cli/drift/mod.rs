@@ -6,7 +6,7 @@ mod page;
 
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::client::{Client, ClientError};
 use super::predictions::compare;
 use super::{ConfigArg, Failure, print_raw};
+use crate::monitor::times::now_ms;
 use crate::monitor::verdict::{BaselineInfo, Histogram, History, State, Verdict};
 
 /// How often `--watch` looks.
@@ -288,9 +289,4 @@ fn overview_page(overview: &Overview) -> String {
         text.push_str(&format!("not watched, without a baseline: {}\n", unwatched.join(", ")));
     }
     text
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

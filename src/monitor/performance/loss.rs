@@ -202,7 +202,8 @@ impl LossWatch {
             mean: self.sequence.mean(),
             interval: (self.sequence.n() > 0).then(|| self.sequence.interval()),
             // JSON has no −∞, which nothing yet is.
-            evidence: evidence.max(-100.0),
+            // No evidence is none, as with drift.
+            evidence: evidence.max(0.0),
             threshold: self.threshold,
             onset: onset.map(|onset| onset.at),
             rows_since: onset.map(|onset| onset.n),
