@@ -1,4 +1,4 @@
-//! `ConstantOfShape`, `Expand` and `Tile` with constant sizes: tract makes their tensors while it
+//! `ConstantOfShape`, `Expand`, `OneHot` and `Tile` with constant sizes: tract makes their tensors while it
 //! reads the graph, before anything can look at the sizes, and with sizes whose product overflows
 //! it fills whatever memory there is. So the sizes are looked at before tract wires the node.
 
@@ -16,18 +16,19 @@ use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 use super::kernel::Builder;
 use super::sizes::LARGEST;
 
-/// The operators, and which input says the size.
-const OPERATORS: [(&str, usize); 3] = [("ConstantOfShape", 0), ("Expand", 1), ("Tile", 1)];
+/// The operators, which input says the size, and whether it is so many times the first input's.
+const OPERATORS: [(&str, usize, bool); 4] =
+    [("ConstantOfShape", 0, false), ("Expand", 1, false), ("OneHot", 1, true), ("Tile", 1, true)];
 
 /// What tract builds of them.
 static THEIRS: OnceLock<Vec<Builder>> = OnceLock::new();
 
 /// Puts the operators into tract's table, around its own.
 pub(super) fn register(table: &mut OnnxOpRegister) {
-    let theirs = OPERATORS.iter().map(|(name, _)| table.0.get(*name).copied());
+    let theirs = OPERATORS.iter().map(|(name, ..)| table.0.get(*name).copied());
     if let Some(theirs) = theirs.collect::<Option<Vec<Builder>>>() {
         let _ = THEIRS.set(theirs);
-        OPERATORS.iter().for_each(|(name, _)| table.insert(name, build));
+        OPERATORS.iter().for_each(|(name, ..)| table.insert(name, build));
     }
 }
 
@@ -35,13 +36,13 @@ fn build(
     context: &ParsingContext<'_>,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let at = OPERATORS.iter().position(|(name, _)| *name == node.op_type);
+    let at = OPERATORS.iter().position(|(name, ..)| *name == node.op_type);
     let (Some(at), Some(theirs)) = (at, THEIRS.get()) else { bail!("the table is not made") };
     let (op, names) = theirs[at](context, node)?;
     match op.as_op().downcast_ref::<Box<dyn Expansion>>() {
         Some(inner) => {
-            let sizes = OPERATORS[at].1;
-            Ok((expand(Around { inner: Arc::new(inner.clone()), sizes }), names))
+            let (_, sizes, is_times) = OPERATORS[at];
+            Ok((expand(Around { inner: Arc::new(inner.clone()), sizes, is_times }), names))
         }
         None => Ok((op, names)),
     }
@@ -52,6 +53,7 @@ fn build(
 struct Around {
     inner: Arc<Box<dyn Expansion>>,
     sizes: usize,
+    is_times: bool,
 }
 
 impl PartialEq for Around {
@@ -93,7 +95,10 @@ impl Expansion for Around {
         {
             let sizes = sizes.try_as_plain_ram()?.as_slice::<i64>()?;
             // Of four bytes each, as most are.
-            let bytes = sizes.iter().try_fold(4_usize, |bytes, &size| {
+            let first = &model.outlet_fact(inputs[0])?.shape;
+            let first = first.as_concrete().map_or(1, |shape| shape.iter().product::<usize>());
+            let once = if self.is_times { first.max(1).saturating_mul(4) } else { 4 };
+            let bytes = sizes.iter().try_fold(once, |bytes, &size| {
                 bytes.checked_mul(usize::try_from(size).unwrap_or(1).max(1))
             });
             let fits = bytes.is_some_and(|bytes| bytes <= LARGEST);
