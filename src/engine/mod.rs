@@ -20,6 +20,7 @@ mod bfloat16;
 mod convert;
 mod dense;
 mod doubles;
+mod expanding;
 mod extremes;
 mod graph;
 mod guards;

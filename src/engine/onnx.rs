@@ -7,8 +7,8 @@ use tract_onnx::pb::{self, tensor_proto::DataType, tensor_shape_proto, type_prot
 use tract_onnx::prelude::{Framework, InferenceModel};
 
 use super::{
-    LoadError, Operator, arg_max, bfloat16, catching, dense, doubles, extremes, ml, operators,
-    reason, recurrent,
+    LoadError, Operator, arg_max, bfloat16, catching, dense, doubles, expanding, extremes, ml,
+    operators, reason, recurrent,
 };
 use crate::tensor::{Datatype, Dim, Signature, TensorSpec};
 
@@ -19,6 +19,7 @@ pub(super) static FRAMEWORK: LazyLock<tract_onnx::Onnx> = LazyLock::new(|| {
     arg_max::register(&mut framework.op_register);
     dense::register(&mut framework.op_register);
     doubles::register(&mut framework.op_register);
+    expanding::register(&mut framework.op_register);
     extremes::register(&mut framework.op_register);
     ml::register(&mut framework.op_register);
     framework
