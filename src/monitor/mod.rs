@@ -14,6 +14,7 @@ mod feature_watch;
 mod history;
 mod kernel;
 pub mod labels;
+mod learning;
 mod lookup;
 mod moments;
 mod outlier;

@@ -9,9 +9,10 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::answers::Answers;
-use super::baseline::{About, Baseline, BaselineBuilder, Marks, Origin};
+use super::baseline::Baseline;
 use super::feature::FeaturePlan;
 use super::labels::{FeedbackCounts, FeedbackRecord};
+use super::learning::Learning;
 use super::performance::ScoreBaseline;
 use super::predictions;
 use super::reader::CellReader;
@@ -19,7 +20,7 @@ use super::render::CellSnapshot;
 use super::rows::Rows;
 use super::rules::{Judge, Judgement};
 use super::times::now_ms;
-use super::verdict::{BaselineInfo, Event, Histogram, History, State, Subject, Verdict};
+use super::verdict::{Event, Histogram, History, State, Subject, Verdict};
 use super::watching::Watching;
 use crate::config::{Monitor, Segment};
 use crate::tensor::{Signature, Tensor};
@@ -81,24 +82,6 @@ enum Phase {
     Watching(Box<Watching>),
     /// Something went wrong with the watching; the reason.
     GivenUp(String),
-}
-
-/// A baseline on its way.
-#[derive(Debug)]
-struct Learning {
-    /// Rows that it takes.
-    wanted: u64,
-    began: u64,
-    /// When the rows so far were answered: their order says how much counts vary by themselves.
-    times: Vec<i64>,
-    /// The segments of the rows so far, where a header tells them.
-    segments: Vec<String>,
-}
-
-impl Learning {
-    fn new(wanted: u64, now: u64) -> Self {
-        Self { wanted, began: now, times: Vec::new(), segments: Vec::new() }
-    }
 }
 
 impl Recorder {
@@ -224,16 +207,8 @@ impl Recorder {
         match &mut inner.phase {
             Phase::GivenUp(_) => return,
             Phase::Learning(learning) => {
-                // What comes beyond the wanted rows before the next tick is not kept.
-                if (inner.rows.len() as u64) < learning.wanted {
-                    inner.rows.push(&self.plan, inputs, outputs);
-                    learning.times.resize(inner.rows.len(), i64::try_from(at).unwrap_or(i64::MAX));
-                    if self.segment_header().is_some() {
-                        let segment = segment.as_deref().unwrap_or_default();
-                        let segment = String::from_utf8_lossy(segment).into_owned();
-                        learning.segments.resize(inner.rows.len(), segment);
-                    }
-                }
+                let segment = self.segment_header().map(|_| segment.unwrap_or_default());
+                learning.take(&mut inner.rows, &self.plan, at, segment, (inputs, outputs));
                 return;
             }
             Phase::Watching(watching) => watching.predicted(&id, at, outputs),
@@ -285,21 +260,9 @@ impl Recorder {
         let Phase::Learning(learning) = &inner.phase else {
             return Err("the baseline is complete already".to_owned());
         };
-        let marks = Marks {
-            times: Some(&learning.times),
-            segments: Some(learning.segments.as_slice()).filter(|segments| !segments.is_empty()),
-        };
-        let about = About {
-            model: self.subject.model.clone(),
-            version: self.subject.version,
-            digest: self.subject.digest.clone(),
-            created_at: now,
-            origin: Origin::Live,
-        };
         let rows = inner.rows.len();
         let baseline =
-            BaselineBuilder::of_rows(&self.plan, &self.settings, &inner.rows, marks, about)
-                .map_err(|error| error.to_string())?;
+            learning.finish(&inner.rows, &self.plan, &self.settings, &self.subject, now)?;
         self.watch(inner, Arc::new(baseline), now)?;
         let text = format!("the baseline is learned of {rows} rows of live traffic");
         Ok(self.event(State::Learning, State::Ok, now, text))
@@ -385,16 +348,13 @@ impl Recorder {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let watching = match &inner.phase {
-            Phase::Learning(Learning { wanted, began, .. }) => {
-                return vec![Arc::new(self.learning(
-                    inner.rows.len() as u64,
-                    *wanted,
-                    *began,
-                    now,
-                ))];
+            Phase::Learning(learning) => {
+                let rows = inner.rows.len() as u64;
+                return vec![Arc::new(learning.verdict(&self.subject, &self.settings, rows, now))];
             }
             Phase::GivenUp(reason) => {
-                let mut verdict = self.learning(0, 0, now, now);
+                let nothing = Learning::new(0, now);
+                let mut verdict = nothing.verdict(&self.subject, &self.settings, 0, now);
                 verdict.text = vec![format!("not watched: {reason}")];
                 return vec![Arc::new(verdict)];
             }
@@ -410,31 +370,6 @@ impl Recorder {
         let verdicts = watching.verdicts(&self.settings, now);
         inner.verdicts = Some((stamp, verdicts.clone()));
         verdicts
-    }
-
-    fn learning(&self, rows: u64, wanted: u64, began: u64, now: u64) -> Verdict {
-        Verdict {
-            subject: self.subject.clone(),
-            at: now,
-            state: State::Learning,
-            state_since: began,
-            acknowledged: false,
-            baseline: BaselineInfo {
-                origin: Origin::Live,
-                rows,
-                learning: Some(wanted.saturating_sub(rows)),
-                created_at: began,
-            },
-            false_alarms: self.settings.false_alarms.to_string(),
-            threshold: super::threshold(&self.settings),
-            evidence: 0.0,
-            rows,
-            ticks: 0,
-            outliers: 0,
-            features: Vec::new(),
-            performance: None,
-            text: vec![format!("the baseline is being learned: {rows} of {wanted} rows so far")],
-        }
     }
 
     /// The baseline that it watches against; nothing while there is none.
