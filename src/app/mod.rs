@@ -98,7 +98,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         registry.clone(),
         &telemetry,
         &config.observe,
-        threads::yield_to_io,
+        threads::yield_to_all,
         move |what| match what {
             Told::Changed(event) => told.offer(*event),
             Told::Over { model, version, segment, feature } => {

@@ -3,17 +3,18 @@
 //! (offered = observed + dropped). Today the monitor takes it; shadows and capture will as well.
 //!
 //! One thread ([`thread`]) takes what waits, hands it to the recorder of the version that answered,
-//! and makes the ticks. It looks by itself every 25 ms, so that offering wakes nobody and costs no
-//! system call.
+//! and makes the ticks. It looks by itself, so that offering wakes nobody and costs no system call.
+//! Small observations are copied into blocks ([`block`]), large ones share their tensors.
 //!
 //! Invariants:
 //! - memory is bounded: by observations and by the bytes of tensors that they keep alive;
 //! - a recorder that panics is watched no more, which is counted and said; predictions go on.
 
+mod block;
 mod monitors;
 mod queue;
 mod thread;
 
 pub use monitors::{CommandError, Monitors, Told};
-pub use queue::Observation;
+pub use queue::Offered;
 pub use thread::{Thread, start};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::queue::{Observation, Queues};
+use super::queue::{Offered, Queues};
 use crate::error::{Code, Fault};
 use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
@@ -129,8 +129,8 @@ impl EventLog {
 
 impl Monitors {
     /// Offers an observation. Never blocks; where there is no room it is dropped and counted.
-    pub fn offer(&self, observation: Observation) {
-        let taken = self.0.queues.offer(observation);
+    pub fn offer(&self, offered: Offered<'_>) {
+        let taken = self.0.queues.offer(offered);
         self.0.counts.add(if taken { OBSERVED } else { DROPPED }, 1);
     }
 

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::monitors::{Inner, MOST_FEEDBACK, Monitors, Told};
-use super::queue::Queues;
+use super::queue::{Observation, Queues};
 use crate::config;
 use crate::monitor::times::now_ms;
 use crate::monitor::verdict::{Event, State};
@@ -15,8 +15,15 @@ use crate::monitor::{Recorder, render};
 use crate::registry::Registry;
 use crate::telemetry::{Counter, Gauge, Sharded, Telemetry, names};
 
-/// How often the thread looks. What waits in between is bounded by the queues.
-const INTERVAL: Duration = Duration::from_millis(25);
+/// How long the thread rests where there was little to do.
+const REST: Duration = Duration::from_millis(25);
+
+/// How long it rests where there was much: it takes small bites, since one that holds a core for
+/// milliseconds has requests wait.
+const BREATH: Duration = Duration::from_millis(2);
+
+/// Observations of a round that are much.
+const MUCH: usize = 64;
 
 /// The monitor's thread, to be ended with [`Thread::end`].
 #[derive(Debug)]
@@ -74,8 +81,8 @@ pub fn start(
     let thread = std::thread::Builder::new().name("monitor".to_owned()).spawn(move || {
         prepare();
         while !is_ended.load(Ordering::Acquire) {
-            worker.round();
-            std::thread::park_timeout(INTERVAL);
+            let n_taken = worker.round();
+            std::thread::park_timeout(if n_taken >= MUCH { BREATH } else { REST });
         }
         worker.round();
     })?;
@@ -92,13 +99,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn round(&mut self) {
+    /// Returns how many observations there were.
+    fn round(&mut self) -> usize {
         let mut oldest = u64::MAX;
         let inner = Arc::clone(&self.monitors.0);
-        inner.queues.drain(|observation| {
+        let n_taken = inner.queues.drain(|recorder, observation| {
             oldest = oldest.min(observation.at);
-            let super::Observation { recorder, id, segment, at, inputs, outputs } = observation;
-            self.guarded(&recorder, |recorder| {
+            let Observation { id, segment, at, inputs, outputs } = observation;
+            self.guarded(recorder, |recorder| {
                 recorder.observe(id, segment, at, &inputs, &outputs);
             });
         });
@@ -122,6 +130,7 @@ impl Worker {
         inner.lag_ms.store(now.saturating_sub(oldest.min(now)), Ordering::Relaxed);
         inner.cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
         self.waiting.set(inner.queues.len() as f64);
+        n_taken
     }
 
     /// Says of which versions nothing more will be heard.

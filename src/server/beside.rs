@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
@@ -11,7 +10,7 @@ use super::reply::Reply;
 use crate::config::When;
 use crate::monitor::Recorder;
 use crate::monitor::times::now_ms;
-use crate::observe::{Monitors, Observation};
+use crate::observe::{Monitors, Offered};
 use crate::tensor::Tensor;
 
 /// Rules of the monitor that held, with their rows.
@@ -57,7 +56,6 @@ impl Flags {
 
 /// What is observed of a prediction.
 pub(super) struct Observed {
-    pub(super) recorder: Arc<Recorder>,
     /// The id that the client gave the request in its body.
     pub(super) id: Option<Box<str>>,
     pub(super) inputs: Vec<Tensor>,
@@ -66,17 +64,19 @@ pub(super) struct Observed {
 
 /// Offers the prediction to those who watch. Clients know a request by the id in its body, else by
 /// `x-request-id`.
-pub(super) fn observe(monitors: &Monitors, observed: Observed, head: &HeaderMap, id: &HeaderValue) {
-    let Observed { recorder, id: own, inputs, outputs } = observed;
-    let id = match own {
-        Some(id) => Bytes::from(String::from(id)),
-        None => Bytes::copy_from_slice(id.as_bytes()),
-    };
-    if !recorder.takes(&id) {
+pub(super) fn observe(
+    monitors: &Monitors,
+    recorder: &Arc<Recorder>,
+    observed: Observed,
+    head: &HeaderMap,
+    id: &HeaderValue,
+) {
+    let Observed { id: own, inputs, outputs } = observed;
+    let id = own.as_ref().map_or(id.as_bytes(), |id| id.as_bytes());
+    if !recorder.takes(id) {
         return;
     }
     let segment = recorder.segment_header().and_then(|name| head.get(name));
-    let segment = segment.map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    let at = now_ms();
-    monitors.offer(Observation { recorder, id, segment, at, inputs, outputs });
+    let segment = segment.map(HeaderValue::as_bytes);
+    monitors.offer(Offered { recorder, id, segment, at: now_ms(), inputs, outputs });
 }

@@ -211,8 +211,8 @@ async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<R
             prediction.metrics.rule_held(*when, rows.len());
         }
         // The answer is ready: now, and never before, it is observed.
-        if let Some(observed) = observed {
-            observe(&plane.monitors, observed, head, &id);
+        if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
+            observe(&plane.monitors, recorder, observed, head, &id);
         }
         answer.map(|encoded| (encoded, rows, timings, flags))
     });
@@ -338,10 +338,7 @@ async fn finish(
         compute: execution.computed,
         encode: begun.elapsed(),
     };
-    let observed = version.recorder.as_ref().zip(inputs).map(|(recorder, inputs)| {
-        let recorder = Arc::clone(recorder);
-        Observed { recorder, id, inputs, outputs: execution.outputs }
-    });
+    let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
     Ok(Finished { answer, rows, timings, flags, observed })
 }
 

@@ -127,6 +127,9 @@ pub struct Join {
     most: usize,
     wait: u64,
     seed: RandomState,
+    /// Predictions in the order of their coming, until the first label comes: most models never get
+    /// one, and appending costs a fraction of a place in the table.
+    unasked: Option<VecDeque<(u64, Entry)>>,
     entries: HashMap<u64, Entry, BuildHasherDefault<Hashed>>,
     /// Ids in the order of their coming, with the time that tells a repeated one.
     order: VecDeque<(u64, u64)>,
@@ -147,6 +150,7 @@ impl Join {
             most,
             wait: wait_ms,
             seed: RandomState::new(),
+            unasked: Some(VecDeque::new()),
             entries: HashMap::default(),
             order: VecDeque::new(),
             held: 0,
@@ -180,6 +184,20 @@ impl Join {
         }
         self.counts.predicted += (n_rows + n_left_out) as u64;
         self.counts.dropped += n_left_out as u64;
+        if self.unasked.is_some() {
+            while self.held + n_rows > self.most {
+                let Some(n_unlabelled) = self.leave_unasked() else { break };
+                self.counts.dropped += n_unlabelled;
+            }
+            if n_rows > 0 {
+                packed.shrink_to_fit();
+                self.held += n_rows;
+                self.counts.waiting += n_rows as u64;
+                let entry = Entry { at: now_ms, rows: packed };
+                self.unasked.get_or_insert_default().push_back((hash, entry));
+            }
+            return Vec::new();
+        }
         if let Some(old) = self.entries.remove(&hash) {
             self.counts.dropped += self.forget(&old);
         }
@@ -214,6 +232,7 @@ impl Join {
     /// Finds the prediction that a label belongs to. `truth` is the class's place in the list of
     /// classes, or the value.
     pub fn labelled(&mut self, id: &[u8], row: u32, truth: f64, now_ms: u64) -> Found {
+        self.begin();
         self.expire(now_ms);
         let hash = self.seed.hash_one(id);
         if self.entries.contains_key(&hash) {
@@ -256,8 +275,31 @@ impl Join {
         self.counts.invalid += 1;
     }
 
+    /// The first label is here: predictions get their places in the table.
+    fn begin(&mut self) {
+        for (hash, entry) in self.unasked.take().into_iter().flatten() {
+            if let Some(old) = self.entries.remove(&hash) {
+                self.counts.dropped += self.forget(&old);
+            }
+            self.order.push_back((hash, entry.at));
+            self.entries.insert(hash, entry);
+        }
+    }
+
+    /// Removes the oldest prediction of those before the first label; returns its rows. It is not
+    /// remembered: should its label be the first to come, it is unknown rather than late.
+    fn leave_unasked(&mut self) -> Option<u64> {
+        let (_, entry) = self.unasked.as_mut()?.pop_front()?;
+        Some(self.forget(&entry))
+    }
+
     /// Lets go of what waited long enough at `now_ms`.
     pub fn expire(&mut self, now_ms: u64) {
+        let wait = self.wait;
+        let is_over = |at: u64| now_ms.saturating_sub(at) > wait;
+        while self.unasked.as_ref().and_then(VecDeque::front).is_some_and(|(_, e)| is_over(e.at)) {
+            self.counts.expired += self.leave_unasked().unwrap_or_default();
+        }
         while let Some(&(hash, at)) = self.order.front() {
             if now_ms.saturating_sub(at) <= self.wait {
                 break;
