@@ -12,6 +12,32 @@ fn one(value: f64) -> std::iter::Once<Prediction> {
     std::iter::once(answer(value, 0.25))
 }
 
+/// A table in which predictions have their places, as after the first label.
+fn labelled_before(most: usize) -> Join {
+    let mut join = Join::new(BINARY, most, 1_000);
+    join.begin();
+    join
+}
+
+#[test]
+fn predictions_before_the_first_label_are_found_as_well() {
+    let mut join = Join::new(BINARY, 100, 1_000);
+    for i in 0..1_000_u32 {
+        join.predicted(&i.to_le_bytes(), one(f64::from(i % 2)), u64::from(i));
+    }
+    assert!(join.entries.is_empty());
+    assert_eq!((join.held, join.counts().waiting, join.counts().dropped), (100, 100, 900));
+    join.expire(1_949);
+    assert_eq!((join.held, join.counts().waiting, join.counts().expired), (51, 51, 49));
+    let found = join.labelled(&951_u32.to_le_bytes(), 0, 1.0, 1_949);
+    assert_eq!(found, Found::Joined(answer(1.0, 0.25)));
+    // Not late: what left before the first label is not remembered.
+    assert_eq!(join.labelled(&5_u32.to_le_bytes(), 0, 1.0, 1_949), Found::Waiting);
+    assert_eq!((join.held, join.entries.len(), join.order.len()), (51, 51, 51));
+    join.predicted(b"again", one(1.0), 1_950);
+    assert_eq!(join.labelled(b"again", 0, 1.0, 1_950), Found::Joined(answer(1.0, 0.25)));
+}
+
 #[test]
 fn labels_find_their_rows_once() {
     let mut join = Join::new(BINARY, 100, 1_000);
@@ -50,7 +76,7 @@ fn predictions_are_kept_whole_in_every_form() {
 
 #[test]
 fn what_waited_too_long_is_late_and_what_never_came_unknown() {
-    let mut join = Join::new(BINARY, 100, 1_000);
+    let mut join = labelled_before(100);
     join.predicted(b"a", one(1.0), 0);
     assert_eq!(join.labelled(b"b", 0, 1.0, 500), Found::Waiting);
     assert_eq!(join.labelled(b"a", 0, 1.0, 1_001), Found::Late);
@@ -58,7 +84,7 @@ fn what_waited_too_long_is_late_and_what_never_came_unknown() {
     let JoinCounts { late, unknown, expired, waiting, early, .. } = join.counts();
     assert_eq!((late, unknown, expired, waiting, early), (1, 1, 1, 0, 0));
     // Room is kept by letting the oldest go.
-    let mut join = Join::new(BINARY, 100, 1_000);
+    let mut join = labelled_before(100);
     for i in 0..1_000u32 {
         join.predicted(&i.to_le_bytes(), one(1.0), 0);
     }
@@ -93,7 +119,7 @@ fn labels_that_come_first_wait_for_their_prediction() {
 
 #[test]
 fn a_repeated_id_is_the_newest_request() {
-    let mut join = Join::new(BINARY, 100, 1_000);
+    let mut join = labelled_before(100);
     join.predicted(b"a", one(0.0), 0);
     join.predicted(b"a", one(1.0), 500);
     // The first one's time is over, the second's is not.
