@@ -10,6 +10,8 @@
 //!   waits [`EARLY_FOR`] for it.
 //! - Ids whose time is over are remembered in a Bloom filter, so that a late label is told from
 //!   one that never had a prediction; at most one unknown label in 200 counts as late.
+//! - Until the first label comes, predictions are only appended: they get their places with it, and
+//!   those that left before it are not remembered.
 
 mod gone;
 #[cfg(test)]
