@@ -9,6 +9,28 @@ use super::verdict::{BaselineInfo, State, Subject, Verdict};
 use crate::config::Monitor;
 use crate::tensor::Tensor;
 
+/// Rows that a baseline takes at least.
+pub(super) const FEWEST_ROWS: usize = 100;
+
+/// Rows that a baseline is learned from, at most.
+const MOST_ROWS: u64 = 1_000_000;
+
+/// Values that are kept meanwhile, at most: half a gigabyte at eight bytes each.
+const MOST_VALUES: u64 = 64 << 20;
+
+/// Whether a baseline can be learned of so many rows.
+pub(super) fn check(wanted: u64, plan: &FeaturePlan) -> Result<(), String> {
+    let n_features = plan.features().len().max(1) as u64;
+    let most = MOST_ROWS.min(MOST_VALUES / n_features);
+    let fewest = FEWEST_ROWS as u64;
+    match (fewest..=most).contains(&wanted) {
+        true => Ok(()),
+        false => Err(format!(
+            "expected {fewest} to {most} rows, which are kept until then, of {n_features} features; got {wanted}"
+        )),
+    }
+}
+
 /// What is known of the rows so far beside themselves.
 #[derive(Debug)]
 pub(super) struct Learning {

@@ -12,7 +12,7 @@ use super::answers::Answers;
 use super::baseline::Baseline;
 use super::feature::FeaturePlan;
 use super::labels::{FeedbackCounts, FeedbackRecord};
-use super::learning::Learning;
+use super::learning::{self, Learning};
 use super::performance::ScoreBaseline;
 use super::predictions;
 use super::reader::CellReader;
@@ -101,6 +101,10 @@ impl Recorder {
             .map_err(|error| error.to_string())?;
         let now = now_ms();
         let wanted = settings.learn.unwrap_or_default();
+        if baseline.is_none() {
+            learning::check(wanted, &plan)
+                .map_err(|reason| format!("monitor.baseline.learn: {reason}"))?;
+        }
         let sampled_below =
             (settings.sample < 1.0).then_some((settings.sample * 2_f64.powi(64)) as u64);
         let rows = Rows::with_names(&plan);
@@ -291,9 +295,10 @@ impl Recorder {
     pub fn freeze(&self, now: u64) -> Result<(), String> {
         let mut inner = self.lock();
         match inner.phase {
-            Phase::Learning(_) if inner.rows.len() < FEWEST_ROWS => Err(format!(
-                "{} rows are too few for a baseline, which takes {FEWEST_ROWS} at least",
-                inner.rows.len()
+            Phase::Learning(_) if inner.rows.len() < learning::FEWEST_ROWS => Err(format!(
+                "{} rows are too few for a baseline, which takes {} at least",
+                inner.rows.len(),
+                learning::FEWEST_ROWS
             )),
             Phase::Learning(_) => self.learned(&mut inner, now).map(drop),
             Phase::Watching(_) => Err("the baseline is complete already".to_owned()),
@@ -306,13 +311,13 @@ impl Recorder {
     pub fn rebase(&self, rows: Option<u64>, now: u64) -> Result<(), String> {
         let mut inner = self.lock();
         let of_present = match &inner.phase {
-            Phase::Watching(watching) => watching.baseline().rows.clamp(FEWEST_ROWS as u64, 20_000),
+            Phase::Watching(watching) => {
+                watching.baseline().rows.clamp(learning::FEWEST_ROWS as u64, 20_000)
+            }
             _ => 20_000,
         };
         let wanted = rows.or(self.settings.learn).unwrap_or(of_present);
-        if wanted < FEWEST_ROWS as u64 || wanted > 1_000_000 {
-            return Err(format!("expected {FEWEST_ROWS} to 1000000 rows, got {wanted}"));
-        }
+        learning::check(wanted, &self.plan)?;
         inner.rows = Rows::with_names(&self.plan);
         inner.requests.clear();
         inner.phase = Phase::Learning(Learning::new(wanted, now));
@@ -419,9 +424,6 @@ impl Recorder {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Rows that a baseline takes at least.
-pub(super) const FEWEST_ROWS: usize = 100;
 
 impl Inner {
     /// Counts the rows that wait.

@@ -175,6 +175,8 @@ fn a_new_baseline_can_be_asked_for_and_cut_short() {
     traffic.send(&recorder, 500, 0.0, "");
     recorder.freeze(0).unwrap();
     assert_eq!(recorder.verdicts()[0].baseline.rows, 550);
+    let error = recorder.rebase(Some(5_000_000), 0).unwrap_err();
+    assert!(error.starts_with("expected 100 to 1000000 rows"), "{error}");
     recorder.rebase(Some(1_000), 0).unwrap();
     let learning = recorder.verdicts()[0].baseline.learning;
     assert_eq!(learning, Some(1_000));
