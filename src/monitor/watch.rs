@@ -173,6 +173,14 @@ impl Watch {
             for feature in detector::e_bh(&sums, (-threshold).exp()) {
                 named[feature] = true;
             }
+            // All together and none by itself: whoever is told wants to know where to look.
+            let is_drifted = |watched: &FeatureWatch| watched.latch.state == State::Drifted;
+            if !named.contains(&true)
+                && !self.features.iter().any(is_drifted)
+                && let Some(feature) = self.strongest()
+            {
+                named[feature] = true;
+            }
         }
         let mut changed = Vec::new();
         let n_ticks = self.n_ticks;
