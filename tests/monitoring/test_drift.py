@@ -168,8 +168,9 @@ url = "{alertmanager.url}"
         )
         assert lint.returncode == 0, lint.stdout + lint.stderr
         # It recovers.
-        send_until(gateway, traffic, 1.0, lambda: not alerts())
-        eventually("the verdict", lambda: verdict(gateway)["state"] == "recovered")
+        send_until(gateway, traffic, 1.0, lambda: verdict(gateway)["state"] == "recovered")
+        eventually("the end of the alert", lambda: not alerts())
+        eventually("the webhook", lambda: told(receiver)[-1].get_type().endswith(".recovered"))
         types = [event.get_type() for event in told(receiver)]
         assert types[-1] == "dev.tidegate.drift.recovered", types
         # It drifts again, and somebody says that this is known.
