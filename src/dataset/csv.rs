@@ -48,7 +48,6 @@ pub(super) struct Rows {
     inputs: Vec<(InputColumns, Vec<usize>, Elements)>,
     extras: Vec<(String, usize, ExtraValues)>,
     most: usize,
-    is_done: bool,
 }
 
 impl Rows {
@@ -89,10 +88,10 @@ impl Rows {
             placed_extras.push((name, position, values));
         }
         let record = ByteRecord::new();
-        Ok(Self { reader, record, inputs: placed, extras: placed_extras, most, is_done: false })
+        Ok(Self { reader, record, inputs: placed, extras: placed_extras, most })
     }
 
-    fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
+    pub(super) fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
         let most = if self.inputs.iter().any(|(input, ..)| input.is_whole) { 1 } else { self.most };
         let mut n_rows = 0;
         while n_rows < most {
@@ -140,20 +139,6 @@ impl Rows {
                 .map_err(|expected| failed(name, expected, cell))?;
         }
         Ok(())
-    }
-}
-
-impl Iterator for Rows {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_done {
-            return None;
-        }
-        let batch = self.batch();
-        // What follows an error is not read: its rows would be of another place.
-        self.is_done = !matches!(batch, Ok(Some(_)));
-        batch.transpose()
     }
 }
 

@@ -69,7 +69,6 @@ pub(super) struct Rows {
     inputs: Vec<(InputColumns, Elements)>,
     extras: Vec<(String, ExtraValues)>,
     most: usize,
-    is_done: bool,
 }
 
 impl Rows {
@@ -93,11 +92,10 @@ impl Rows {
             inputs: inputs.collect(),
             extras: extras.collect(),
             most,
-            is_done: false,
         })
     }
 
-    fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
+    pub(super) fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
         let most = if self.inputs.iter().any(|(input, _)| input.is_whole) { 1 } else { self.most };
         let mut n_rows = 0;
         while n_rows < most {
@@ -178,17 +176,4 @@ fn push_list(elements: &mut Elements, value: &Value, width: usize) -> Result<(),
     let mut count = 0;
     flatten(elements, value, &mut count)?;
     if count == width { Ok(()) } else { Err(format!("a list of {width} values")) }
-}
-
-impl Iterator for Rows {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_done {
-            return None;
-        }
-        let batch = self.batch();
-        self.is_done = !matches!(batch, Ok(Some(_)));
-        batch.transpose()
-    }
 }

@@ -228,14 +228,33 @@ impl Dataset {
         let most = most.max(1);
         Ok(match self.form {
             Form::Csv { delimiter } => {
-                Box::new(csv::Rows::open(&self.path, delimiter, inputs, extras, most)?)
+                let mut rows = csv::Rows::open(&self.path, delimiter, inputs, extras, most)?;
+                until_error(move || rows.batch())
             }
-            Form::JsonLines => Box::new(json::Rows::open(&self.path, inputs, extras, most)?),
+            Form::JsonLines => {
+                let mut rows = json::Rows::open(&self.path, inputs, extras, most)?;
+                until_error(move || rows.batch())
+            }
             Form::Parquet { .. } => {
-                Box::new(parquet::Rows::open(&self.path, inputs, extras, most)?)
+                let mut rows = parquet::Rows::open(&self.path, inputs, extras, most)?;
+                until_error(move || rows.batch())
             }
         })
     }
+}
+
+/// Batches until there are no more, or until one fails: what follows an error is not read, since its
+/// rows would be of another place.
+fn until_error(mut next: impl FnMut() -> Result<Option<Batch>, DatasetError> + 'static) -> Batches {
+    let mut is_done = false;
+    Box::new(std::iter::from_fn(move || {
+        if is_done {
+            return None;
+        }
+        let batch = next();
+        is_done = !matches!(batch, Ok(Some(_)));
+        batch.transpose()
+    }))
 }
 
 #[cfg(test)]

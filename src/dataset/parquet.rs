@@ -33,7 +33,6 @@ pub(super) struct Rows {
     inputs: Vec<InputColumns>,
     extras: Vec<Extra>,
     n_read: u64,
-    is_done: bool,
 }
 
 impl Rows {
@@ -59,10 +58,10 @@ impl Rows {
         let most = if inputs.iter().any(|input| input.is_whole) { 1 } else { most };
         let reader =
             builder.with_projection(mask).with_batch_size(most).build().map_err(invalid)?;
-        Ok(Self { reader, inputs, extras, n_read: 0, is_done: false })
+        Ok(Self { reader, inputs, extras, n_read: 0 })
     }
 
-    fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
+    pub(super) fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
         let Some(batch) = self.reader.next() else { return Ok(None) };
         let batch = batch.map_err(invalid)?;
         let n_rows = batch.num_rows();
@@ -305,18 +304,5 @@ impl Column {
             Self::List { .. } => self.text(row),
             _ => super::csv::quoted(self.text(row).as_bytes()),
         }
-    }
-}
-
-impl Iterator for Rows {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_done {
-            return None;
-        }
-        let batch = self.batch();
-        self.is_done = !matches!(batch, Ok(Some(_)));
-        batch.transpose()
     }
 }
