@@ -227,7 +227,7 @@ mod tests {
         for line in [
             "tidegate_model_loads_total{model=\"m\\\"\\\\\",outcome=\"ok\"} 3",
             "tidegate_execution_rows_bucket{le=\"1\"} 1",
-            "tidegate_rows_total 5",
+            "tidegate_prediction_rows_total 5",
             "tidegate_model_info{model=\"a\",version=\"1\"} 1",
             "process_resident_memory_bytes ",
         ] {
