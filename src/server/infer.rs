@@ -55,23 +55,29 @@ impl Fault for InferError {
 }
 
 /// Answers `POST /v2/models/M/infer`.
-pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
-    match answer(plane, call, target).await {
-        Ok(reply) => reply,
-        Err(error) => Reply::fault(&error),
-    }
+///
+/// The call is lent: futures are moved, and what they hold is copied with them.
+pub(super) async fn infer(plane: &DataPlane, call: &mut Call, target: &Target<'_>) -> Reply {
+    let answer = async {
+        let (limits, in_flight) = {
+            let table = plane.registry.live();
+            let limits = &table.config.limits;
+            ((limits.body, limits.body_time), limits.in_flight)
+        };
+        let _place = plane.admission.admit(in_flight)?;
+        let body = body::read(&call.head, &mut call.body, limits.0, limits.1).await?;
+        answer(plane, call, target, body).await
+    };
+    answer.await.unwrap_or_else(|error| Reply::fault(&error))
 }
 
-async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Reply, InferError> {
-    let Call { head, body, received, id } = call;
-    let (limits, in_flight) = {
-        let table = plane.registry.live();
-        let limits = &table.config.limits;
-        ((limits.body, limits.body_time), limits.in_flight)
-    };
-    let _place = plane.admission.admit(in_flight)?;
-    let body = body::read(&head, body, limits.0, limits.1).await?;
-    let head = &head.headers;
+async fn answer(
+    plane: &DataPlane,
+    call: &Call,
+    target: &Target<'_>,
+    body: Bytes,
+) -> Result<Reply, InferError> {
+    let head = &call.head.headers;
     let json_length = json_length(head, body.len());
     // Binary tensors behind the JSON part are taken as they are.
     let to_read = json_length.as_ref().map_or(0, |length| length.unwrap_or(body.len()));
@@ -81,8 +87,8 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
         model: &target.model,
         version: target.version.as_deref(),
         head,
-        id: &id,
-        received,
+        id: &call.id,
+        received: call.received,
     };
     let decode = move |version: &Version| {
         let request = v2::decode_request(&body, json_length?, version.signature())?;
