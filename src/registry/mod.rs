@@ -33,8 +33,11 @@ use std::thread::JoinHandle;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
-pub use metrics::{Protocol, SlotMetrics};
-pub use table::{Copies, IndexEntry, LiveTable, Model, ResolveError, Serving, Shadow, State};
+pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
+pub use table::{
+    Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,
+    State,
+};
 pub use version::{Loaded, Statistics, StatisticsView, Timings, Version};
 pub use writer::{Applied, ChangeError};
 

@@ -89,7 +89,6 @@ pub struct Comparison {
     since: u64,
     last: u64,
     counts: Counts,
-    dropped: u64,
     primary: Durations,
     candidate: Durations,
     /// Sum of the logarithms of the candidate's time over the primary's.
@@ -121,7 +120,6 @@ impl Comparison {
             since: now,
             last: 0,
             counts: Counts::default(),
-            dropped: 0,
             primary: Durations::default(),
             candidate: Durations::default(),
             log_ratio: 0.0,
@@ -143,9 +141,10 @@ impl Comparison {
         &self.settings
     }
 
-    /// Counts a copy that there was no room for.
-    pub fn dropped(&mut self) {
-        self.dropped += 1;
+    /// When the last request was compared, in milliseconds since 1970; 0 before the first.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// Takes a request. O(elements of the outputs).
@@ -300,7 +299,7 @@ impl Comparison {
             pair: self.pair.clone(),
             since: self.since,
             last: self.last,
-            dropped: self.dropped,
+            dropped: 0,
             counts,
             agreement: share(counts.agreed),
             beyond: share(counts.rows - counts.within),

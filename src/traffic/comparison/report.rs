@@ -144,7 +144,7 @@ pub struct Report {
     pub since: u64,
     /// When the last request was compared, in milliseconds since 1970; 0 before the first.
     pub last: u64,
-    /// Copies that there was no room for.
+    /// Copies that there was no room for, which whoever makes copies knows.
     pub dropped: u64,
     /// What was counted.
     pub counts: Counts,
