@@ -23,6 +23,8 @@ pub(super) enum Route<'a> {
     RepositoryIndex,
     RepositoryLoad(Cow<'a, str>),
     RepositoryUnload(Cow<'a, str>),
+    /// The description of all this.
+    OpenApi,
     V1Models,
     V1Model(Target<'a>),
     V1Predict(Target<'a>),
@@ -66,6 +68,9 @@ impl<'a> Route<'a> {
     pub(super) fn of(path: &'a str) -> Self {
         let path = path.strip_prefix('/').unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
+        if path == "openapi.json" {
+            return Self::OpenApi;
+        }
         if let Some(rest) = path.strip_prefix("v1/") {
             return Self::of_v1(rest);
         }
@@ -182,7 +187,7 @@ impl<'a> Route<'a> {
     /// The metric label `route`.
     pub(super) fn label(&self) -> Label {
         match self {
-            Self::ServerMetadata => Label::ServerMetadata,
+            Self::ServerMetadata | Self::OpenApi => Label::ServerMetadata,
             Self::Live | Self::Ready => Label::Health,
             Self::Models
             | Self::Model(_)
