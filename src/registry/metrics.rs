@@ -16,16 +16,25 @@ use crate::traffic::Slot;
 pub enum Protocol {
     /// Open Inference Protocol V2 over HTTP.
     V2Http,
+    /// KServe V1 over HTTP.
+    V1,
+    /// Rows by name, as JSON or CSV.
+    Rows,
+    /// Rows by name, as an Arrow IPC stream.
+    Arrow,
     /// No client's: the copy of a request, run by a shadow.
     Copy,
 }
 
 impl Protocol {
-    const ALL: [Self; 2] = [Self::V2Http, Self::Copy];
+    const ALL: [Self; 5] = [Self::V2Http, Self::V1, Self::Rows, Self::Arrow, Self::Copy];
 
     fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
+            Self::V1 => "v1",
+            Self::Rows => "rows",
+            Self::Arrow => "arrow",
             Self::Copy => "copy",
         }
     }
