@@ -6,8 +6,9 @@ use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::elements::Elements;
+use super::elements;
 use super::{Batch, DatasetError, Extra, ExtraValues, InputColumns, Place};
+use crate::tensor::ElementWriter;
 
 /// The largest header that is looked at for the delimiter.
 const LONGEST_HEADER: u64 = 1 << 20;
@@ -45,7 +46,7 @@ pub(super) fn header(path: &Path) -> Result<(u8, Vec<String>), DatasetError> {
 pub(super) struct Rows {
     reader: Reader<File>,
     record: ByteRecord,
-    inputs: Vec<(InputColumns, Vec<usize>, Elements)>,
+    inputs: Vec<(InputColumns, Vec<usize>, ElementWriter)>,
     extras: Vec<(String, usize, ExtraValues)>,
     most: usize,
 }
@@ -77,7 +78,7 @@ impl Rows {
                 )));
             }
             let columns = input.columns.iter().map(position).collect::<Result<Vec<_>, _>>()?;
-            let elements = Elements::new(input.spec.datatype);
+            let elements = ElementWriter::new(input.spec.datatype);
             placed.push((input, columns, elements));
         }
         let mut placed_extras = Vec::new();
@@ -106,7 +107,7 @@ impl Rows {
             return Ok(None);
         }
         let inputs =
-            self.inputs.iter_mut().map(|(input, _, elements)| elements.take(input, n_rows));
+            self.inputs.iter_mut().map(|(input, _, elements)| elements::take(elements, input, n_rows));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let extras = self.extras.iter_mut().map(|(_, _, values)| values.take()).collect();
         let position = self.reader.position().byte();

@@ -12,8 +12,9 @@ use arrow_schema::{DataType, TimeUnit};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::elements::{Elements, Unfit};
+use super::elements;
 use super::{Batch, DatasetError, Extra, ExtraValues, InputColumns, Place, times};
+use crate::tensor::{ElementWriter, Unfit};
 
 fn invalid(error: impl ToString) -> DatasetError {
     DatasetError::Invalid { form: "Parquet", reason: error.to_string() }
@@ -88,7 +89,7 @@ impl Rows {
         for name in &input.columns {
             columns.push((name, column(batch, name)?));
         }
-        let mut elements = Elements::new(input.spec.datatype);
+        let mut elements = ElementWriter::new(input.spec.datatype);
         for row in 0..n_rows {
             for (name, column) in &columns {
                 let pushed = match input.is_list() {
@@ -98,7 +99,7 @@ impl Rows {
                 pushed.map_err(|expected| self.failed(name, row, expected, column.show(row)))?;
             }
         }
-        Ok(elements.take(input, n_rows)?)
+        Ok(elements::take(&mut elements, input, n_rows)?)
     }
 
     fn extra(&self, batch: &RecordBatch, extra: &Extra) -> Result<ExtraValues, DatasetError> {
@@ -213,7 +214,7 @@ impl Column {
         self.array().is_some_and(|array| array.is_null(row))
     }
 
-    fn push(&self, elements: &mut Elements, row: usize) -> Result<(), Unfit> {
+    fn push(&self, elements: &mut ElementWriter, row: usize) -> Result<(), Unfit> {
         if self.is_null(row) {
             return elements.push_missing();
         }
@@ -251,7 +252,7 @@ impl Column {
         }
     }
 
-    fn push_list(&self, elements: &mut Elements, row: usize, width: usize) -> Result<(), Unfit> {
+    fn push_list(&self, elements: &mut ElementWriter, row: usize, width: usize) -> Result<(), Unfit> {
         let Self::List { .. } = self else { return Err(format!("a list of {width} values")) };
         if self.n_elements(row) != width {
             return Err(format!("a list of {width} values"));

@@ -15,14 +15,23 @@ use crate::traffic::Slot;
 pub enum Protocol {
     /// Open Inference Protocol V2 over HTTP.
     V2Http,
+    /// KServe V1 over HTTP.
+    V1,
+    /// Rows by name, as JSON or CSV.
+    Rows,
+    /// Rows by name, as an Arrow IPC stream.
+    Arrow,
 }
 
 impl Protocol {
-    const ALL: [Self; 1] = [Self::V2Http];
+    const ALL: [Self; 4] = [Self::V2Http, Self::V1, Self::Rows, Self::Arrow];
 
     fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
+            Self::V1 => "v1",
+            Self::Rows => "rows",
+            Self::Arrow => "arrow",
         }
     }
 }

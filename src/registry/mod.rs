@@ -13,6 +13,7 @@
 
 mod golden;
 mod metrics;
+mod naming;
 mod prepare;
 mod reaper;
 mod reconcile;

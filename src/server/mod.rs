@@ -12,6 +12,7 @@
 
 mod account;
 mod admin;
+mod asking;
 mod beside;
 mod body;
 mod connections;
@@ -21,8 +22,11 @@ mod feedback;
 mod infer;
 mod metadata;
 mod panics;
+mod predict;
 mod reply;
 mod route;
+mod rows;
+mod v1;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,8 +48,8 @@ use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
 use connections::Connections;
-use infer::Admission;
 use panics::CatchPanicLayer;
+use predict::Admission;
 use reply::{Body, Reply};
 use route::Route;
 
@@ -216,7 +220,7 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     let route = Route::of(uri.path());
     if route == Route::Unknown {
         let message =
-            format!("there is nothing at {}; the protocol's calls are below /v2", uri.path());
+            format!("there is nothing at {}; the protocols' calls are below /v2 and /v1", uri.path());
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();
@@ -225,6 +229,11 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::Predict(target) => rows::predict(plane, call, &target).await,
+        Route::V1Predict(target) => v1::predict(plane, call, &target).await,
+        Route::V1Other(verb) => v1::refused(verb),
+        Route::V1Models => v1::models(plane),
+        Route::V1Model(target) => v1::model(plane, &target),
         Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use plan::{FeatureError, FeaturePlan, column_names};
 pub(crate) use plan::{Take, Taken};
 pub(crate) use scores::Measures;
-pub use scores::Score;
+pub use scores::{Score, find_prediction, find_score};
 
 /// Which side of a prediction a feature is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
