@@ -106,8 +106,10 @@ impl Rows {
         if n_rows == 0 {
             return Ok(None);
         }
-        let inputs =
-            self.inputs.iter_mut().map(|(input, _, elements)| elements::take(elements, input, n_rows));
+        let inputs = self
+            .inputs
+            .iter_mut()
+            .map(|(input, _, elements)| elements::take(elements, input, n_rows));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let extras = self.extras.iter_mut().map(|(_, _, values)| values.take()).collect();
         let position = self.reader.position().byte();

@@ -107,7 +107,8 @@ impl Rows {
         if n_rows == 0 {
             return Ok(None);
         }
-        let inputs = self.inputs.iter_mut().map(|(input, elements)| elements::take(elements, input, n_rows));
+        let inputs =
+            self.inputs.iter_mut().map(|(input, elements)| elements::take(elements, input, n_rows));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let extras = self.extras.iter_mut().map(|(_, values)| values.take()).collect();
         Ok(Some(Batch { n_rows, inputs, extras, position: self.lines.position }))
@@ -167,7 +168,11 @@ fn push(elements: &mut ElementWriter, value: &Value) -> Result<(), Unfit> {
 
 /// A list of `width` values, in lists of any depth.
 fn push_list(elements: &mut ElementWriter, value: &Value, width: usize) -> Result<(), Unfit> {
-    fn flatten(elements: &mut ElementWriter, value: &Value, count: &mut usize) -> Result<(), Unfit> {
+    fn flatten(
+        elements: &mut ElementWriter,
+        value: &Value,
+        count: &mut usize,
+    ) -> Result<(), Unfit> {
         if let Value::Array(values) = value {
             return values.iter().try_for_each(|value| flatten(elements, value, count));
         }

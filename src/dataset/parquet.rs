@@ -252,7 +252,12 @@ impl Column {
         }
     }
 
-    fn push_list(&self, elements: &mut ElementWriter, row: usize, width: usize) -> Result<(), Unfit> {
+    fn push_list(
+        &self,
+        elements: &mut ElementWriter,
+        row: usize,
+        width: usize,
+    ) -> Result<(), Unfit> {
         let Self::List { .. } = self else { return Err(format!("a list of {width} values")) };
         if self.n_elements(row) != width {
             return Err(format!("a list of {width} values"));

@@ -45,11 +45,7 @@ fn missing(baseline: &Baseline, signature: &Signature) -> Vec<(usize, usize)> {
 
 /// The output of scores, where somebody says that it is one: the settings, the names of its
 /// classes, or its own name. An embedding is of floating point as well.
-fn scores(
-    loaded: &Loaded,
-    settings: &Monitor,
-    labels: &[Option<Vec<String>>],
-) -> Option<Scores> {
+fn scores(loaded: &Loaded, settings: &Monitor, labels: &[Option<Vec<String>>]) -> Option<Scores> {
     let signature = loaded.plan.signature();
     let score = find_score(signature, settings)?;
     let spec = signature.outputs.get(score.output).filter(|spec| spec.shape.len() <= 2)?;

@@ -87,7 +87,8 @@ async fn exchange<F: Send + 'static>(
         encode(version, form, outputs)
     };
     let predicted = predict(plane, &question, is_long, decode, encode).await?;
-    let Predicted { answer: Written { content_type, mut pieces }, version, timings, flags } = predicted;
+    let Predicted { answer: Written { content_type, mut pieces }, version, timings, flags } =
+        predicted;
     let first = if pieces.is_empty() { Bytes::new() } else { pieces.remove(0) };
     let mut reply = Reply::ok(content_type, Bytes::new());
     tell(&mut reply, &version, &flags, &timings, head);

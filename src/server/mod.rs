@@ -219,8 +219,10 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     let uri = call.head.uri.clone();
     let route = Route::of(uri.path());
     if route == Route::Unknown {
-        let message =
-            format!("there is nothing at {}; the protocols' calls are below /v2 and /v1", uri.path());
+        let message = format!(
+            "there is nothing at {}; the protocols' calls are below /v2 and /v1",
+            uri.path()
+        );
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();

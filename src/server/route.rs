@@ -127,13 +127,8 @@ impl<'a> Route<'a> {
             None => (path, None),
         };
         let mut segments = path.split('/');
-        let segments = (
-            segments.next(),
-            segments.next(),
-            segments.next(),
-            segments.next(),
-            segments.next(),
-        );
+        let segments =
+            (segments.next(), segments.next(), segments.next(), segments.next(), segments.next());
         let target = match segments {
             (Some("models"), None, ..) if verb.is_none() => return Self::V1Models,
             (Some("models"), Some(model), None, ..) => {

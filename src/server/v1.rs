@@ -24,7 +24,8 @@ pub(super) async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) 
         Protocol::V1,
         |version, body, limit| {
             let V1Request { inputs, form } = decode_instances(body, &version.rows, limit)?;
-            let n_rows = if version.rows.is_whole() { 1 } else { inputs.first().map_or(1, Tensor::rows) };
+            let n_rows =
+                if version.rows.is_whole() { 1 } else { inputs.first().map_or(1, Tensor::rows) };
             Ok(Decoded { inputs, form: (form, n_rows) })
         },
         |version: &Version, (form, n_rows), outputs: &[Tensor]| {
@@ -40,8 +41,12 @@ pub(super) async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) 
 /// Refuses what the protocol knows and no model here does.
 pub(super) fn refused(verb: &str) -> Reply {
     let message = match verb {
-        "explain" => "explanations are not served: no model here has an explainer; ':predict' is".to_owned(),
-        other => format!("':{other}' is not served: an ONNX model has one signature, asked by ':predict'"),
+        "explain" => {
+            "explanations are not served: no model here has an explainer; ':predict' is".to_owned()
+        }
+        other => format!(
+            "':{other}' is not served: an ONNX model has one signature, asked by ':predict'"
+        ),
     };
     Reply::error(Code::Unimplemented, &message)
 }

@@ -43,9 +43,7 @@ impl<'a> Cells<'a> {
         let data = self.tensor.data();
         macro_rules! number {
             ($type:ty) => {
-                <$type>::from_le_bytes(
-                    *data.as_chunks::<{ size_of::<$type>() }>().0.get(index)?,
-                )
+                <$type>::from_le_bytes(*data.as_chunks::<{ size_of::<$type>() }>().0.get(index)?)
             };
         }
         Some(match self.tensor.datatype() {
@@ -139,7 +137,9 @@ struct Output<'a> {
 
 impl Output<'_> {
     fn write(&self, row: usize, buffer: &mut Vec<u8>) {
-        nested(&self.cells, self.dims, row * self.width, buffer);
+        // One value is a value, however it is wrapped.
+        let dims = if self.width == 1 { &[] } else { self.dims };
+        nested(&self.cells, dims, row * self.width, buffer);
     }
 }
 

@@ -20,10 +20,10 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{RowsAnswer, encode_rows};
 pub(super) use answer::{Cells, nested};
-pub use request::{RowsRequest, decode_rows};
+pub use answer::{RowsAnswer, encode_rows};
 pub(super) use request::{Row, RowSeed, failed};
-pub use schema::{Naming, RowSchema, ScoreKind, Scores};
+pub use request::{RowsRequest, decode_rows};
 pub(super) use schema::{InputRow, Key};
+pub use schema::{Naming, RowSchema, ScoreKind, Scores};
 pub(super) use value::{Scratch, ValueSeed};

@@ -69,7 +69,9 @@ impl<'de> Visitor<'de> for Rows<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<bool, A::Error> {
-        while list.next_element_seed(RowSeed { rows: &mut *self.rows, takes_values: false })?.is_some()
+        while list
+            .next_element_seed(RowSeed { rows: &mut *self.rows, takes_values: false })?
+            .is_some()
         {}
         Ok(true)
     }
@@ -329,7 +331,8 @@ impl<'s> Row<'s> {
             return Err(ProtocolError::Tensors(message));
         }
         let tensors = self.inputs.into_iter().zip(&self.schema.inputs).map(|(filling, input)| {
-            let mut shape: Shape = if self.schema.is_whole { Shape::new() } else { [self.n_rows].as_slice().into() };
+            let mut shape: Shape =
+                if self.schema.is_whole { Shape::new() } else { [self.n_rows].as_slice().into() };
             shape.extend(filling.dims.unwrap_or_default());
             let mut rows = filling.rows;
             rows.take(shape).map_err(|error| ProtocolError::of_tensor(&input.spec.name, &error))

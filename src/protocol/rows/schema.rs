@@ -98,7 +98,8 @@ impl RowSchema {
             let width = dims.iter().copied().product::<Dim>();
             let names = naming.features.get(&spec.name).filter(|names| width == Some(names.len()));
             let names = names.filter(|names| names.len() <= MOST_ELEMENTS);
-            let mut may_be_missing = vec![false; width.filter(|&width| width <= MOST_ELEMENTS).unwrap_or(0)];
+            let mut may_be_missing =
+                vec![false; width.filter(|&width| width <= MOST_ELEMENTS).unwrap_or(0)];
             for &(_, element) in naming.missing.iter().filter(|(of, _)| *of == input) {
                 if let Some(may) = may_be_missing.get_mut(element) {
                     *may = true;
@@ -144,11 +145,11 @@ impl RowSchema {
         self.keys.get(name).copied()
     }
 
-    /// `'name' is no input and no feature; did you mean 'nome'? The model takes ...`
+    /// `'nome' is no input and no feature; did you mean 'name'? The model takes ...`
     pub(in crate::protocol) fn unknown(&self, name: &str) -> String {
         let near = nearest(name, self.keys.keys().map(String::as_str));
-        let near = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-        format!("'{name}' is no input and no feature{near}; the model takes {}", self.listed())
+        let near = near.map_or("; the".to_owned(), |near| format!("; did you mean '{near}'? The"));
+        format!("'{name}' is no input and no feature{near} model takes {}", self.listed())
     }
 
     /// The keys that a row has, the first dozen.

@@ -19,7 +19,10 @@ pub fn encode_predictions(
     let pairs = || specs.iter().zip(outputs).zip(&cells);
     if form == V1Form::Columns {
         buffer.extend_from_slice(b"{\"outputs\":");
-        members(pairs().map(|((spec, tensor), cells)| (&*spec.name, cells, tensor.shape(), 0)), buffer);
+        members(
+            pairs().map(|((spec, tensor), cells)| (&*spec.name, cells, tensor.shape(), 0)),
+            buffer,
+        );
         buffer.push(b'}');
         return Ok(());
     }
@@ -30,7 +33,9 @@ pub fn encode_predictions(
             let shape = tensor.shape();
             return Err(ProtocolError::tensor(
                 &spec.name,
-                format!("the output {shape:?} has no {n_rows} rows; send the inputs as columns: {{\"inputs\": ...}}"),
+                format!(
+                    "the output {shape:?} has no {n_rows} rows; send the inputs as columns: {{\"inputs\": ...}}"
+                ),
             ));
         }
     }

@@ -121,7 +121,9 @@ impl Input {
         for (element, feature) in self.features.into_iter().enumerate() {
             let feature_name = row.element_name(element);
             let column = match feature {
-                Some((mut scratch, rows)) if rows == n_rows => scratch.elements.take([n_rows].as_slice()),
+                Some((mut scratch, rows)) if rows == n_rows => {
+                    scratch.elements.take([n_rows].as_slice())
+                }
                 Some((_, rows)) => {
                     let reason = format!("'{feature_name}' has {rows} values, others {n_rows}");
                     return Err(ProtocolError::tensor(name, reason));
@@ -166,7 +168,9 @@ impl<'de> Visitor<'de> for &mut Columns<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object by the names of inputs or features, or the only input's values, as 'inputs'")
+        f.write_str(
+            "an object by the names of inputs or features, or the only input's values, as 'inputs'",
+        )
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {

@@ -41,7 +41,8 @@ pub fn decode_instances(
     schema: &RowSchema,
     limit: usize,
 ) -> Result<V1Request, ProtocolError> {
-    let mut reading = Reading { rows: Row::new(schema, limit), columns: Columns::new(schema, limit) };
+    let mut reading =
+        Reading { rows: Row::new(schema, limit), columns: Columns::new(schema, limit) };
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = json.deserialize_any(Request { reading: &mut reading });
     let read = read.and_then(|form| json.end().map(|()| form));
@@ -99,10 +100,9 @@ impl<'de> Visitor<'de> for Request<'_, '_> {
                 }
                 other => {
                     let near = nearest(other, MEMBERS);
-                    let near = near.map(|near| format!("; did you mean '{near}'?"));
+                    let near = near.unwrap_or("instances' or 'inputs");
                     return Err(A::Error::custom(format_args!(
-                        "'{other}' is no member of a request{}; expected 'instances' or 'inputs'",
-                        near.unwrap_or_default()
+                        "'{other}' is no member of a request; expected '{near}'"
                     )));
                 }
             };

@@ -165,7 +165,10 @@ pub(in crate::protocol) fn integer(value: impl itoa::Integer, buffer: &mut Vec<u
 
 /// The shortest decimal that reads back as the same number; or the string that stands for what
 /// JSON cannot write.
-pub(in crate::protocol) fn float<F: zmij::Float + Into<f64> + Copy>(value: F, buffer: &mut Vec<u8>) {
+pub(in crate::protocol) fn float<F: zmij::Float + Into<f64> + Copy>(
+    value: F,
+    buffer: &mut Vec<u8>,
+) {
     let wide: f64 = value.into();
     if wide.is_finite() {
         buffer.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
