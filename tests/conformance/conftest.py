@@ -135,6 +135,17 @@ def own_gateway(tmp_path: Path) -> Iterator[Gateway]:
     stop(running)
 
 
+@pytest.fixture(scope="module")
+def fresh_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway of the shipped models alone, which nobody has asked yet."""
+    folder = tmp_path_factory.mktemp("fresh")
+    for model in ("digits", "car-loan"):
+        shutil.copytree(ROOT / "models" / model, folder / "models" / model)
+    running = start(folder)
+    yield running
+    stop(running)
+
+
 @pytest.fixture(scope="session")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway of one model that takes about a second for 512 rows."""
