@@ -9,11 +9,16 @@ pub(super) fn take(
     input: &InputColumns,
     n_rows: usize,
 ) -> Result<Tensor, TensorError> {
+    elements.take(shape(input, n_rows))
+}
+
+/// The shape of so many rows.
+pub(super) fn shape(input: &InputColumns, n_rows: usize) -> Shape {
     let mut shape: Shape = input.spec.shape_with(1);
     if let (Some(first), false) = (shape.first_mut(), input.is_whole) {
         *first = n_rows;
     }
-    elements.take(shape)
+    shape
 }
 
 impl ExtraValues {

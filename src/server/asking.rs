@@ -23,16 +23,10 @@ pub(super) struct Decoded<F> {
     pub(super) form: F,
 }
 
-/// An answer's body, in pieces.
+/// An answer's body.
 pub(super) struct Written {
     pub(super) content_type: HeaderValue,
-    pub(super) pieces: Vec<Bytes>,
-}
-
-impl Written {
-    pub(super) fn new(content_type: HeaderValue, body: Vec<u8>) -> Self {
-        Self { content_type, pieces: vec![body.into()] }
-    }
+    pub(super) body: Vec<u8>,
 }
 
 /// Answers a prediction. `decode` is given the body and how many bytes its tensors may take.
@@ -87,11 +81,9 @@ async fn exchange<F: Send + 'static>(
         encode(version, form, outputs)
     };
     let predicted = predict(plane, &question, is_long, decode, encode).await?;
-    let Predicted { answer: Written { content_type, mut pieces }, version, timings, flags } =
-        predicted;
-    let first = if pieces.is_empty() { Bytes::new() } else { pieces.remove(0) };
+    let Predicted { answer: Written { content_type, body }, version, timings, flags } = predicted;
     let mut reply = Reply::ok(content_type, Bytes::new());
     tell(&mut reply, &version, &flags, &timings, head);
-    body::compress(head, &mut reply, first, pieces);
+    body::compress(head, &mut reply, body.into(), Vec::new());
     Ok(reply)
 }

@@ -26,6 +26,7 @@ mod predict;
 mod reply;
 mod route;
 mod rows;
+mod tables;
 mod v1;
 
 use std::convert::Infallible;

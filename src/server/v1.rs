@@ -32,7 +32,7 @@ pub(super) async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) 
             let mut body = Vec::with_capacity((n_rows + 1) * ROW_SIZE);
             let specs = &version.signature().outputs;
             encode_predictions(form, specs, outputs, n_rows, &mut body)?;
-            Ok(Written::new(JSON, body))
+            Ok(Written { content_type: JSON, body })
         },
     )
     .await

@@ -1,5 +1,6 @@
 //! Values, one by one, to a tensor's elements.
 
+use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::{Datatype, Shape, Tensor, TensorError, push_element};
@@ -51,6 +52,12 @@ impl ElementWriter {
     /// Appends bytes that a writer of the same datatype wrote.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
+    }
+
+    /// What was pushed.
+    #[must_use]
+    pub fn into_data(self) -> Bytes {
+        self.data.into()
     }
 
     /// The tensor of what was pushed since the last call.
