@@ -53,6 +53,8 @@ fn batches(
     schema_end: usize,
 ) -> Result<(Vec<String>, Vec<RecordBatch>), DatasetError> {
     let mut decoder = StreamDecoder::new();
+    // The decoder takes a message up with the first byte behind it.
+    let schema_end = (schema_end + 1).min(body.len());
     let mut schema = Buffer::from(body.slice(..schema_end));
     decoder.decode(&mut schema).map_err(invalid)?;
     let schema = decoder.schema().ok_or_else(|| invalid("it has no schema"))?;
