@@ -53,11 +53,11 @@ fn batches(
     schema_end: usize,
 ) -> Result<(Vec<String>, Vec<RecordBatch>), DatasetError> {
     let mut decoder = StreamDecoder::new();
-    // The decoder takes a message up with the first byte behind it.
-    let schema_end = (schema_end + 1).min(body.len());
+    // The decoder takes the schema in as soon as a byte follows it.
+    let schema_end = body.len().min(schema_end + 1);
     let mut schema = Buffer::from(body.slice(..schema_end));
     decoder.decode(&mut schema).map_err(invalid)?;
-    let schema = decoder.schema().ok_or_else(|| invalid("it has no schema"))?;
+    let schema = decoder.schema().ok_or_else(|| invalid("there are no rows"))?;
     check_types(&schema)?;
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     check_names(&columns)?;

@@ -25,6 +25,8 @@ pub(super) enum Route<'a> {
     RepositoryUnload(Cow<'a, str>),
     /// The root: V1 asks there whether the server lives.
     V1Live,
+    /// The description of all this.
+    OpenApi,
     V1Models,
     V1Model(Target<'a>),
     V1Predict(Target<'a>),
@@ -70,6 +72,9 @@ impl<'a> Route<'a> {
         let path = path.strip_suffix('/').unwrap_or(path);
         if path.is_empty() {
             return Self::V1Live;
+        }
+        if path == "openapi.json" {
+            return Self::OpenApi;
         }
         if let Some(rest) = path.strip_prefix("v1/") {
             return Self::of_v1(rest);
@@ -187,7 +192,7 @@ impl<'a> Route<'a> {
     /// The metric label `route`.
     pub(super) fn label(&self) -> Label {
         match self {
-            Self::ServerMetadata => Label::ServerMetadata,
+            Self::ServerMetadata | Self::OpenApi => Label::ServerMetadata,
             Self::Live | Self::Ready | Self::V1Live => Label::Health,
             Self::Models
             | Self::Model(_)

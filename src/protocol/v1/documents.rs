@@ -3,14 +3,16 @@
 use serde::Serialize;
 
 /// `GET /v1/models`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = V1ModelList)]
 pub struct ModelList<'a> {
     /// Names of the models that serve.
     pub models: Vec<&'a str>,
 }
 
 /// `GET /v1/models/M`: KServe's members, then TensorFlow Serving's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = V1ModelStatus)]
 pub struct ModelStatus<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -21,14 +23,16 @@ pub struct ModelStatus<'a> {
 }
 
 /// A version that serves.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = V1VersionStatus)]
 pub struct VersionStatus<'a> {
     version: &'a str,
     state: &'static str,
     status: StatusDetail,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = V1StatusDetail)]
 struct StatusDetail {
     error_code: &'static str,
     error_message: &'static str,
