@@ -237,6 +237,7 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         Route::Predict(target) => rows::predict(plane, call, &target).await,
         Route::V1Predict(target) => v1::predict(plane, call, &target).await,
         Route::V1Other(verb) => v1::refused(verb),
+        Route::V1Live => v1::live(),
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),
         Route::V1Model(target) => v1::model(plane, &target),
