@@ -250,7 +250,6 @@ async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),
         Route::V1Model(target) => v1::model(plane, &target),
-        Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),
         Route::Ready => metadata::ready(plane),
