@@ -5,8 +5,8 @@
 //! Between them stands all that protocols share: resolving the version, the model's own limit, the
 //! deadline, the run, the monitor's rules, the books and the observation.
 //!
-//! Everything is plain functions but for one wait ([`wait`]): [`start`] decodes, checks and, for a small model,
-//! runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
+//! Everything is plain functions but for one wait ([`wait`]): [`start`] decodes, checks and, for a
+//! small model, runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
 //!
 //! Here is also the place where the observation of an answer is offered to those who watch: in
 //! [`super::beside`], after the answer is ready and never before.
@@ -239,8 +239,12 @@ pub(super) async fn predict<F: Send + 'static, T>(
     };
     let executed = match started {
         Ok((started, Run::Done(execution))) => {
-            // It began when the request was admitted: one look at the clock less.
-            let ended = started.admitted + execution.computed;
+            // It began when the request was admitted: one look at the clock less. On the way back
+            // from the pool some time has passed.
+            let ended = match is_long {
+                true => Instant::now(),
+                false => started.admitted + execution.computed,
+            };
             Ok((started, execution, ended))
         }
         Ok((started, Run::Waiting(outcome))) => {
