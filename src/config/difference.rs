@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 9] = [
+const NEEDS_RESTART: [&str; 14] = [
     "server.http",
     "server.admin",
     "server.shards",
@@ -16,7 +16,15 @@ const NEEDS_RESTART: [&str; 9] = [
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "tracing.endpoint",
+    "tracing.protocol",
+    "tracing.queue",
+    "tracing.timeout",
+    "tracing.service",
 ];
+
+/// The same for tables whose keys the user makes up.
+const TABLES_NEED_RESTART: [&str; 2] = ["tracing.attributes.", "tracing.headers_env."];
 
 /// One key that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +70,9 @@ pub fn difference(from: &Config, to: &Config) -> Vec<Change> {
             key: key.clone(),
             from: from.get(key).cloned(),
             to: to.get(key).cloned(),
-            effect: match NEEDS_RESTART.contains(&key.as_str()) {
+            effect: match NEEDS_RESTART.contains(&key.as_str())
+                || TABLES_NEED_RESTART.iter().any(|table| key.starts_with(table))
+            {
                 true => Effect::Restart,
                 false => Effect::Live,
             },

@@ -6,12 +6,14 @@
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
 mod alerts;
+mod cors;
 mod difference;
 mod environment;
 mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod tracing;
 mod units;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
+pub use cors::Cors;
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -31,6 +34,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use tracing::{TraceProtocol, Tracing};
 pub use units::{ByteSize, HumanDuration};
 
 use raw::{RawConfig, RawModel, RawThreads};
@@ -58,6 +62,8 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// Where spans go.
+    pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// The models that are named, with their settings.
@@ -84,6 +90,10 @@ pub struct Server {
     pub io_threads: ThreadCount,
     /// Threads of the compute pool.
     pub compute_threads: ThreadCount,
+    /// Whether every answer says how long each part of it took.
+    pub timing: bool,
+    /// Whose pages may use the data plane from a browser.
+    pub cors: Cors,
 }
 
 /// A number of threads.
@@ -258,6 +268,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        tracing,
         alerts,
         defaults,
         models,
@@ -268,6 +279,8 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
+        timing: server.timing,
+        cors: cors::validate(server.cors, report),
     };
     if server.http == server.admin && server.http.port() != 0 {
         report
@@ -294,6 +307,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
     }
+    let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
@@ -333,6 +347,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        tracing,
         alerts,
         models: validated,
         digest: format!("sha256:{digest}"),

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::cors::RawCors;
 use super::monitor::RawMonitor;
+use super::tracing::RawTracing;
 use super::units::{ByteSize, HumanDuration};
 
 const fn seconds(seconds: u64) -> HumanDuration {
@@ -24,6 +26,7 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) tracing: RawTracing,
     pub(super) alerts: RawAlerts,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
@@ -37,6 +40,8 @@ pub(super) struct RawServer {
     pub(super) shards: RawThreads,
     pub(super) io_threads: RawThreads,
     pub(super) compute_threads: RawThreads,
+    pub(super) timing: bool,
+    pub(super) cors: RawCors,
 }
 
 impl Default for RawServer {
@@ -47,6 +52,8 @@ impl Default for RawServer {
             shards: RawThreads::default(),
             io_threads: RawThreads::default(),
             compute_threads: RawThreads::default(),
+            timing: false,
+            cors: RawCors::default(),
         }
     }
 }
