@@ -22,6 +22,7 @@ mod feedback;
 mod infer;
 mod metadata;
 mod panics;
+mod predict;
 mod reply;
 mod route;
 mod traced;
@@ -48,8 +49,8 @@ use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
 use connections::Connections;
 use cors::Visitor;
-use infer::Admission;
 use panics::CatchPanicLayer;
+use predict::Admission;
 use reply::{Body, Reply};
 use route::Route;
 

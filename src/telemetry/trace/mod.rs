@@ -146,6 +146,7 @@ fn begin(shared: &Arc<Shared>, head: &HeaderMap, received: Instant) -> Option<Ar
         state: parent.and_then(|_| context::state(head)),
         received,
         inside: OnceLock::new(),
+        times: OnceLock::new(),
     }))
 }
 
@@ -161,6 +162,7 @@ pub struct Trace {
     state: Option<HeaderValue>,
     received: Instant,
     inside: OnceLock<Inside>,
+    times: OnceLock<Times>,
 }
 
 impl Trace {
@@ -187,10 +189,14 @@ impl Trace {
         }
     }
 
-    /// Notes what happened inside, once; what is told again is passed over.
-    pub fn note(&self, inside: Inside) {
-        // The first note is the one that counts.
+    /// Notes who answers, once; what is told again is passed over.
+    pub fn resolved(&self, inside: Inside) {
         let _ = self.inside.set(inside);
+    }
+
+    /// Notes what the answer took, once.
+    pub fn answered(&self, times: Times) {
+        let _ = self.times.set(times);
     }
 
     /// Ends the request: its record goes to the exporter, where it is sampled.
@@ -204,6 +210,7 @@ impl Trace {
             received: self.received,
             ended: Instant::now(),
             inside: self.inside.get().cloned(),
+            times: self.times.get().copied(),
             ending,
         });
     }

@@ -16,7 +16,7 @@ use super::context::Carried;
 /// Characters of a path or a reason that are kept.
 const LONGEST: usize = 256;
 
-/// What happened inside a prediction.
+/// Who answers a prediction.
 #[derive(Debug, Clone)]
 pub struct Inside {
     /// The model that was resolved.
@@ -27,8 +27,6 @@ pub struct Inside {
     pub digest: Bytes,
     /// The version's slot: `primary`, `standby` and so on.
     pub slot: &'static str,
-    /// What an answer took; nothing where there is none.
-    pub times: Option<Times>,
 }
 
 /// Where the time of an answered prediction went.
@@ -104,6 +102,8 @@ pub(super) struct Record {
     pub(super) received: Instant,
     pub(super) ended: Instant,
     pub(super) inside: Option<Inside>,
+    /// Of an answered prediction.
+    pub(super) times: Option<Times>,
     pub(super) ending: Ending,
 }
 
@@ -128,8 +128,7 @@ impl Anchor {
 impl Record {
     /// How many spans it makes.
     pub(super) fn n_spans(&self) -> u64 {
-        let is_answered = self.inside.as_ref().is_some_and(|inside| inside.times.is_some());
-        if is_answered { 5 } else { 1 }
+        if self.times.is_some() { 5 } else { 1 }
     }
 
     /// Appends its spans, the request's own first.
@@ -139,7 +138,7 @@ impl Record {
         scope: &InstrumentationScope,
         to: &mut Vec<SpanData>,
     ) {
-        let Self { carried, parent, received, ended, inside, ending } = self;
+        let Self { carried, parent, received, ended, inside, times, ending } = self;
         let state = carried.state.as_ref().and_then(|state| state.to_str().ok()?.parse().ok());
         let state: TraceState = state.unwrap_or_default();
         let span = |id: u64, above: SpanId, start: Instant, end: Instant| SpanData {
@@ -175,7 +174,6 @@ impl Record {
         };
         server.attributes.clone_from(&common);
         describe(&mut server, &ending);
-        let times = inside.and_then(|inside| inside.times);
         if let Some(times) = times {
             server.attributes.push(count("tidegate.request.rows", times.rows));
             server.attributes.push(count("tidegate.batch.rows", times.batch_rows));
@@ -220,7 +218,7 @@ fn phases(
 /// What all spans of a request carry.
 fn common(inside: Option<&Inside>, request_id: &HeaderValue) -> Vec<KeyValue> {
     let mut attributes = Vec::with_capacity(16);
-    if let Some(Inside { model, version, digest, slot, .. }) = inside {
+    if let Some(Inside { model, version, digest, slot }) = inside {
         attributes.push(KeyValue::new("tidegate.model.name", Arc::clone(model)));
         attributes.push(KeyValue::new("tidegate.model.version", integer(*version)));
         attributes.push(KeyValue::new("tidegate.model.digest", text(digest)));

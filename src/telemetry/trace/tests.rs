@@ -42,13 +42,12 @@ fn ending(error: Option<&'static str>, is_fault: bool) -> Ending {
     }
 }
 
-fn inside(times: Option<Times>) -> Inside {
+fn inside() -> Inside {
     Inside {
         model: "m".into(),
         version: 3,
         digest: bytes::Bytes::from_static(b"sha256:0"),
         slot: "primary",
-        times,
     }
 }
 
@@ -122,7 +121,8 @@ fn an_answer_is_a_span_with_its_parts_inside_and_in_order() {
     let received = Instant::now().checked_sub(Duration::from_millis(10)).unwrap();
     let trace = tracer.begin(&head(&[("traceparent", SAMPLED)]), received).unwrap();
     let ms = Duration::from_millis;
-    trace.note(inside(Some(Times {
+    trace.resolved(inside());
+    trace.answered(Times {
         rows: 2,
         batch_rows: 8,
         total: ms(9),
@@ -130,7 +130,7 @@ fn an_answer_is_a_span_with_its_parts_inside_and_in_order() {
         queue: ms(2),
         compute: ms(3),
         encode: ms(1),
-    })));
+    });
     trace.end(ending(None, false));
     let spans = spans(&tracer);
     let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
@@ -171,7 +171,7 @@ fn parts_that_do_not_fit_are_cut_to_the_request() {
         compute: second,
         encode: second,
     };
-    trace.note(inside(Some(times)));
+    trace.answered(times);
     trace.end(ending(None, false));
     let spans = spans(&tracer);
     for child in &spans[1..] {
@@ -185,7 +185,7 @@ fn what_is_refused_says_why_and_what_failed_is_an_error() {
     let tracer = tracer(2, 1.0);
     begun(&tracer, &[]).unwrap().end(ending(Some("not_found"), false));
     let trace = begun(&tracer, &[]).unwrap();
-    trace.note(inside(None));
+    trace.resolved(inside());
     trace.end(ending(Some("internal"), true));
     let spans = spans(&tracer);
     assert_eq!(spans.len(), 2);
