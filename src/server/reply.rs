@@ -149,7 +149,7 @@ impl Reply {
 
     /// The route is there, the method is not.
     pub(super) fn method_not_allowed(method: &http::Method, path: &str, allowed: Methods) -> Self {
-        let message = format!("{path} takes {}; not {method}", allowed.as_str());
+        let message = format!("{path} takes {}, not {method}", allowed.main());
         let mut reply = Self::error(Code::MethodNotAllowed, &message);
         reply.set(ALLOW, HeaderValue::from_static(allowed.as_str()));
         reply

@@ -39,6 +39,14 @@ pub(super) enum Methods {
 }
 
 impl Methods {
+    /// The one that it is made for.
+    pub(super) fn main(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+
     /// As the header `allow` lists them. `HEAD` comes with `GET`, `OPTIONS` with everything.
     pub(super) fn as_str(self) -> &'static str {
         match self {
