@@ -14,6 +14,8 @@ mod account;
 mod admin;
 mod beside;
 mod body;
+mod choice;
+mod compare;
 mod connections;
 mod control;
 mod drift;
@@ -41,6 +43,7 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
@@ -99,6 +102,7 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    shadows: Shadows,
 }
 
 /// What both planes are built from.
@@ -112,6 +116,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -140,9 +146,11 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, drain } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
+    let registry_of_plane = registry.clone();
+    let plane =
+        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
     let service = stack(
         &telemetry,
         "data",
@@ -166,12 +174,13 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, drain } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        shadows,
         config,
         last_reload,
         started_at,
