@@ -13,5 +13,6 @@ mod onnx;
 mod overload;
 mod reload;
 mod swap;
+mod traffic;
 mod untrusted;
 mod wire;

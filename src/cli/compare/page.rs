@@ -159,8 +159,17 @@ pub(super) fn overview(of: &Overview, now: u64) -> String {
     }
     let mut columns = Columns::new(
         &[
-            "model", "primary", "candidate", "requests", "rows", "agree", "beyond", "errors", "time",
-            "dropped", "last",
+            "model",
+            "primary",
+            "candidate",
+            "requests",
+            "rows",
+            "agree",
+            "beyond",
+            "errors",
+            "time",
+            "dropped",
+            "last",
         ],
         &[1, 3, 4, 5, 6, 7, 8, 9],
     );
@@ -209,7 +218,8 @@ fn pair(model: &str, report: &Report, limit: usize, now: u64) -> String {
     );
     let disagreed = counts.rows - counts.agreed;
     let agreement = share(report.agreement);
-    let agreement = if disagreed == 0 { style(agreement).green() } else { style(agreement).yellow() };
+    let agreement =
+        if disagreed == 0 { style(agreement).green() } else { style(agreement).yellow() };
     let _ = writeln!(
         text,
         "  rows {}  agree {agreement} ({} do not)  beyond the tolerance {}",
@@ -268,8 +278,16 @@ fn candidate(report: &Report) -> String {
 fn outputs(outputs: &[Output]) -> Columns {
     let mut columns = Columns::new(
         &[
-            "output", "datatype", "agree", "mean difference", "largest", "relative", "beyond",
-            "not finite", "same bits", "drift (PSI)",
+            "output",
+            "datatype",
+            "agree",
+            "mean difference",
+            "largest",
+            "relative",
+            "beyond",
+            "not finite",
+            "same bits",
+            "drift (PSI)",
         ],
         &[2, 3, 4, 5, 6, 7, 8],
     );
