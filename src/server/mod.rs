@@ -15,7 +15,9 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod choice;
 mod clock;
+mod compare;
 mod connections;
 mod control;
 mod cors;
@@ -49,6 +51,7 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
@@ -109,6 +112,7 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    shadows: Shadows,
 }
 
 /// What both planes are built from.
@@ -124,6 +128,8 @@ pub struct Parts {
     pub monitors: Monitors,
     /// Which requests are traced.
     pub tracer: Tracer,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -152,9 +158,11 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, tracer, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain } = parts.clone();
     let admission = Admission::new(&telemetry);
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
+    let registry_of_plane = registry.clone();
+    let plane =
+        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
     let service = stack(
         &telemetry,
         "data",
@@ -176,12 +184,13 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain, .. } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, drain, .. } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        shadows,
         config,
         last_reload,
         started_at,
