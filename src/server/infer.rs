@@ -26,7 +26,7 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 /// Milliseconds that the client is willing to wait.
 pub(super) const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Asks for `server-timing` on the answer; so does the same header on the request.
-const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
+pub(super) const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Names the exact model that answered.
 const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
@@ -90,6 +90,7 @@ async fn answer(
         head,
         id: &call.id,
         received: call.received,
+        trace: call.trace.as_deref(),
     };
     let decode = move |version: &Version| {
         let request = v2::decode_request(&body, json_length?, version.signature())?;
@@ -106,7 +107,8 @@ async fn answer(
     if let Some(length) = json_length {
         reply.set(JSON_LENGTH, HeaderValue::from(length));
     }
-    tell(&mut reply, &version, &flags, &timings, head);
+    let is_timed = plane.registry.live().config.server.timing || head.contains_key(WANTS_TIMING);
+    tell(&mut reply, &version, &flags, is_timed.then_some(&timings));
     body::compress(head, &mut reply, body.into(), lent);
     Ok(reply)
 }
@@ -169,13 +171,7 @@ fn estimated_size(outputs: &[AnswerOutput<'_>]) -> usize {
 
 /// Tells in the answer's head who answered, what the monitor's rules say and, where that is asked
 /// for, where the time went.
-pub(super) fn tell(
-    reply: &mut Reply,
-    version: &Version,
-    flags: &Flags,
-    timings: &Timings,
-    head: &HeaderMap,
-) {
+pub(super) fn tell(reply: &mut Reply, version: &Version, flags: &Flags, timings: Option<&Timings>) {
     // Digests and numbers are plain text: this cannot fail.
     for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
@@ -183,7 +179,7 @@ pub(super) fn tell(
         }
     }
     flags.tell(reply);
-    if head.contains_key(WANTS_TIMING) {
+    if let Some(timings) = timings {
         reply.set(SERVER_TIMING, server_timing(timings));
     }
 }
