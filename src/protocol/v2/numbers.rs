@@ -439,7 +439,9 @@ mod tests {
             for decimals in 0..5 {
                 let five = 5_u64.pow(decimals as u32);
                 let Some(half) = odd.checked_mul(five) else { continue };
-                [half - 1, half, half + 1].map(|digits| check(digits, decimals));
+                for digits in [half - 1, half, half + 1] {
+                    check(digits, decimals);
+                }
             }
         }
     }
