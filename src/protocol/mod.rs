@@ -7,4 +7,6 @@
 //!   and of a shape that the declaration accepts;
 //! - what was sent as binary is shared with the body, not copied.
 
+mod binding;
+pub mod grpc;
 pub mod v2;

@@ -34,7 +34,7 @@ impl Fault for ProtocolError {
 }
 
 impl ProtocolError {
-    pub(super) fn tensor(tensor: &str, reason: impl Into<String>) -> Self {
+    pub(in crate::protocol) fn tensor(tensor: &str, reason: impl Into<String>) -> Self {
         Self::Tensor { tensor: tensor.to_owned(), reason: reason.into() }
     }
 
