@@ -15,14 +15,17 @@ use crate::traffic::Slot;
 pub enum Protocol {
     /// Open Inference Protocol V2 over HTTP.
     V2Http,
+    /// The same over gRPC.
+    Grpc,
 }
 
 impl Protocol {
-    const ALL: [Self; 1] = [Self::V2Http];
+    const ALL: [Self; 2] = [Self::V2Http, Self::Grpc];
 
     fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
+            Self::Grpc => "grpc",
         }
     }
 }

@@ -115,9 +115,8 @@ fn text_size(text: &str) -> usize {
 fn answer_size(answer: &Answer<'_>, parameters: &[(&str, Parameter<'_>)]) -> usize {
     let parameters = parameters.iter().map(|(name, value)| delimited(entry_size(name, *value)));
     let outputs = answer.outputs.iter();
-    let outputs = outputs.map(|output| {
-        delimited(output_size(output)) + delimited(output.tensor.data().len())
-    });
+    let outputs = outputs
+        .map(|output| delimited(output_size(output)) + delimited(output.tensor.data().len()));
     text_size(answer.model_name)
         + text_size(answer.model_version)
         + text_size(answer.id.unwrap_or_default())

@@ -8,7 +8,11 @@ use crate::protocol::v2::ProtocolError;
 use crate::tensor::{Datatype, push_element};
 
 /// The elements of the tensor `name`, which must stand in the field of its datatype and in no other.
-pub(super) fn read(contents: Bytes, datatype: Datatype, name: &str) -> Result<Bytes, ProtocolError> {
+pub(super) fn read(
+    contents: Bytes,
+    datatype: Datatype,
+    name: &str,
+) -> Result<Bytes, ProtocolError> {
     let contents = InferTensorContents::decode(contents).map_err(|error| {
         ProtocolError::tensor(name, format!("contents are no InferTensorContents: {error}"))
     })?;

@@ -21,7 +21,6 @@ mod reflection;
 mod request;
 mod timeout;
 
-
 pub use answer::{Frame, Parameter, answer_frame, error_frame, stream_frame};
 pub use frame::{PREFIX, Prefix, frame};
 pub use message::InferMessage;

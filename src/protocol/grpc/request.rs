@@ -114,7 +114,9 @@ fn requested(
     let form = Form::Binary;
     if outputs.is_empty() {
         let all = 0..signature.outputs.len();
-        return Ok(all.map(|index| RequestedOutput { index, form, classification: None }).collect());
+        return Ok(all
+            .map(|index| RequestedOutput { index, form, classification: None })
+            .collect());
     }
     let mut requested: Vec<RequestedOutput> =
         Vec::with_capacity(outputs.len().min(signature.outputs.len()));
