@@ -10,7 +10,7 @@ use crate::tensor::{Datatype, Signature, TensorSpec};
 pub(in crate::protocol) const BACKEND: &str = "tract";
 
 /// `GET /v2`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ServerMetadata<'a> {
     /// The server's name.
     pub name: &'a str,
@@ -21,7 +21,7 @@ pub struct ServerMetadata<'a> {
 }
 
 /// `GET /v2/models/M`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ModelMetadata<'a> {
     name: &'a str,
     versions: Vec<&'a str>,
@@ -30,7 +30,7 @@ pub struct ModelMetadata<'a> {
     outputs: Vec<TensorMetadata<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct TensorMetadata<'a> {
     name: &'a str,
     datatype: &'static str,
@@ -39,7 +39,7 @@ struct TensorMetadata<'a> {
     parameters: Option<TensorParameters<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct TensorParameters<'a> {
     labels: &'a [String],
 }
@@ -101,7 +101,7 @@ impl ModelInputs {
 }
 
 /// `GET /v2/models/M/ready`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ModelReady<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -110,7 +110,7 @@ pub struct ModelReady<'a> {
 }
 
 /// One entry of `POST /v2/repository/index`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct IndexEntry<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -125,7 +125,7 @@ pub struct IndexEntry<'a> {
 
 /// `GET /v2/models/M/config`: what of Triton's model configuration has a meaning here, in the
 /// form that Triton's tools read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ModelConfig<'a> {
     name: &'a str,
     platform: &'a str,
@@ -141,7 +141,7 @@ pub struct ModelConfig<'a> {
     instance_group: Vec<InstanceGroup<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ConfigTensor<'a> {
     name: &'a str,
     data_type: String,
@@ -151,23 +151,23 @@ struct ConfigTensor<'a> {
     optional: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct DynamicBatching {
     preferred_batch_size: Vec<usize>,
     max_queue_delay_microseconds: u128,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct TransactionPolicy {
     decoupled: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ResponseCache {
     enable: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct InstanceGroup<'a> {
     name: &'a str,
     kind: &'a str,
@@ -219,14 +219,14 @@ impl<'a> ModelConfig<'a> {
 }
 
 /// `GET /v2/models/stats`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct StatisticsDocument<'a> {
     /// One entry for each version.
     pub model_stats: Vec<ModelStatistics<'a>>,
 }
 
 /// The statistics of a version.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct ModelStatistics<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -241,6 +241,7 @@ pub struct ModelStatistics<'a> {
     /// Where the time went.
     pub inference_stats: InferenceStatistics,
     /// Of streaming models, which there are none of.
+    #[schema(value_type = Object)]
     pub response_stats: serde_json::Map<String, serde_json::Value>,
     /// By batch size: not kept; the metric tidegate_execution_rows has it.
     pub batch_stats: Vec<serde_json::Value>,
@@ -249,7 +250,7 @@ pub struct ModelStatistics<'a> {
 }
 
 /// Where the time of all predictions went.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
+#[derive(Debug, Default, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub struct InferenceStatistics {
     /// Answered requests.
     pub success: Counted,
@@ -270,7 +271,7 @@ pub struct InferenceStatistics {
 }
 
 /// How often, and how long altogether.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
+#[derive(Debug, Default, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub struct Counted {
     /// How often.
     pub count: u64,
