@@ -30,6 +30,7 @@ mod reply;
 mod route;
 mod rows;
 mod streamed;
+mod streams;
 mod tables;
 mod v1;
 
