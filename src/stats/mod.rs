@@ -14,5 +14,6 @@ pub mod effect;
 pub mod kolmogorov;
 pub mod performance;
 pub mod sample;
+pub mod sequential;
 pub mod special;
 pub mod variance;
