@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 9] = [
+const NEEDS_RESTART: [&str; 10] = [
     "server.http",
     "server.admin",
     "server.shards",
@@ -16,6 +16,7 @@ const NEEDS_RESTART: [&str; 9] = [
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "store.path",
 ];
 
 /// One key that differs.

@@ -12,6 +12,7 @@ mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod rollout;
 mod units;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use rollout::{Gates, Rollout, Stage, StageKind};
 pub use units::{ByteSize, HumanDuration};
 
 use raw::{RawConfig, RawModel, RawThreads};
@@ -60,6 +62,8 @@ pub struct Config {
     pub observe: Observe,
     /// Who is told of drift.
     pub alerts: Alerts,
+    /// Where rollouts and what was promoted are kept; nothing where they are not.
+    pub store: Option<PathBuf>,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
@@ -259,6 +263,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         reload,
         observe,
         alerts,
+        store,
         defaults,
         models,
     } = raw;
@@ -295,6 +300,9 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         report.add("repository.path", "must name a folder");
     }
     let alerts = alerts::validate(alerts, folder, report);
+    if store.path.as_ref().is_some_and(String::is_empty) {
+        report.add("store.path", "must name a file");
+    }
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -334,6 +342,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
         alerts,
+        store: store.path.map(|path| folder.join(path)),
         models: validated,
         digest: format!("sha256:{digest}"),
         keys,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Report;
 use super::monitor::{self, Monitor};
+use super::rollout::{self, Rollout};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
 use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 
@@ -41,6 +42,8 @@ pub struct Model {
     pub batching: Batching,
     /// How it is watched.
     pub monitor: Monitor,
+    /// How its new versions get to answer.
+    pub rollout: Rollout,
 }
 
 /// Which versions serve.
@@ -134,6 +137,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
     }
     let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
     let monitor = monitor::validate(raw.monitor.unwrap_or_default(), &at("monitor"), report);
+    let rollout = rollout::validate(raw.rollout.unwrap_or_default(), &at("rollout"), report);
     let shapes = raw.shapes.unwrap_or_default();
     if shapes.iter().flat_map(NamedShapes::values).flatten().any(|&size| size == 0) {
         report.add(&at("shapes"), "expected sizes from 1 on");
@@ -154,6 +158,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
             .map(|signature| self::signature(signature, &at("signature"), report)),
         batching,
         monitor,
+        rollout,
     }
 }
 

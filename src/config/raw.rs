@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
 use super::monitor::RawMonitor;
+use super::rollout::RawRollout;
 use super::units::{ByteSize, HumanDuration};
 
 const fn seconds(seconds: u64) -> HumanDuration {
@@ -25,6 +26,7 @@ pub(super) struct RawConfig {
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
     pub(super) alerts: RawAlerts,
+    pub(super) store: RawStore,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -191,6 +193,13 @@ impl Default for RawObserve {
     }
 }
 
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStore {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<String>,
+}
+
 /// Settings of a model: of `[models.NAME]`, of `[defaults]`, and of `model.toml`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -221,6 +230,8 @@ pub(super) struct RawModel {
     pub(super) batching: Option<RawBatching>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) monitor: Option<RawMonitor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rollout: Option<RawRollout>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,6 +306,10 @@ impl RawModel {
             batching: self.batching.or(base.batching),
             // Its keys one by one as well: a model that sets one keeps the others' defaults.
             monitor: match (self.monitor, base.monitor) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            rollout: match (self.rollout, base.rollout) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

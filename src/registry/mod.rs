@@ -12,6 +12,7 @@
 //! - the table's primaries and aliases only ever name versions that are in it.
 
 mod golden;
+mod latency;
 mod metrics;
 mod prepare;
 mod reaper;
@@ -29,6 +30,7 @@ use std::thread::JoinHandle;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
+pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
 pub use metrics::{Protocol, SlotMetrics};
 pub use table::{IndexEntry, LiveTable, Model, ResolveError, Serving, State};
 pub use version::{Loaded, Statistics, StatisticsView, Timings, Version};

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::latency::{Latency, LatencyCounts};
 use crate::engine::{Plan, WarmUp};
+use crate::error::{Code, Outcome};
 use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
 use crate::repository::Fingerprint;
@@ -101,11 +103,13 @@ const INPUT_NANOS: usize = 5;
 const INFER_NANOS: usize = 6;
 const OUTPUT_NANOS: usize = 7;
 const ROWS: usize = 8;
+const FAULTS: usize = 9;
 
 /// The figures of the protocol's statistics extension, for one version.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    counters: Sharded<9>,
+    counters: Sharded<10>,
+    latency: Latency,
     /// Executions: a batch is one.
     pub executions: Arc<Sharded<1>>,
     /// Milliseconds since 1970; 0 before the first.
@@ -140,6 +144,8 @@ pub struct StatisticsView {
     pub success: (u64, u64),
     /// Requests failed, and their whole time in nanoseconds.
     pub fail: (u64, u64),
+    /// Of these, those that failed for no fault of the request's.
+    pub faults: u64,
     /// Nanoseconds waiting for a compute thread.
     pub queue_ns: u64,
     /// Nanoseconds reading requests.
@@ -161,6 +167,7 @@ impl Statistics {
         counters.add(INFER_NANOS, nanos(timings.compute));
         counters.add(OUTPUT_NANOS, nanos(timings.encode));
         counters.add(ROWS, rows as u64);
+        self.latency.record(timings.total);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Written at most once a millisecond, so that threads seldom fight over the line.
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -169,10 +176,19 @@ impl Statistics {
         }
     }
 
-    /// Counts a prediction that got no answer.
-    pub fn failed(&self, total: Duration) {
+    /// Counts a prediction that got no answer, and why.
+    pub fn failed(&self, total: Duration, code: Code) {
         self.counters.add(FAILURES, 1);
+        if code.outcome() == Outcome::Failed {
+            self.counters.add(FAULTS, 1);
+        }
         self.counters.add(FAILURE_NANOS, nanos(total));
+    }
+
+    /// Answers by the time that they took.
+    #[must_use]
+    pub fn latency(&self) -> LatencyCounts {
+        self.latency.counts()
     }
 
     /// The figures so far.
@@ -185,6 +201,7 @@ impl Statistics {
             executions: self.executions.sums()[0],
             success: (sums[SUCCESSES], sums[SUCCESS_NANOS]),
             fail: (sums[FAILURES], sums[FAILURE_NANOS]),
+            faults: sums[FAULTS],
             queue_ns: sums[QUEUE_NANOS],
             input_ns: sums[INPUT_NANOS],
             infer_ns: sums[INFER_NANOS],
