@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 10] = [
+const NEEDS_RESTART: [&str; 14] = [
     "server.http",
     "server.admin",
     "server.shards",
@@ -17,6 +17,10 @@ const NEEDS_RESTART: [&str; 10] = [
     "observe.queue",
     "observe.queue_size",
     "store.path",
+    "shadowing.queue",
+    "shadowing.queue_size",
+    "shadowing.concurrency",
+    "shadowing.timeout",
 ];
 
 /// One key that differs.

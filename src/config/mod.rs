@@ -13,6 +13,7 @@ mod monitor;
 mod problem;
 mod raw;
 mod rollout;
+mod traffic;
 mod units;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub use monitor::{
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
 pub use rollout::{Gates, Rollout, Stage, StageKind};
+pub use traffic::{
+    Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
+};
 pub use units::{ByteSize, HumanDuration};
 
 use raw::{RawConfig, RawModel, RawThreads};
@@ -60,6 +64,8 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// What copies of requests may take of the machine.
+    pub shadowing: Shadowing,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// Where rollouts and what was promoted are kept; nothing where they are not.
@@ -262,6 +268,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        shadowing,
         alerts,
         store,
         defaults,
@@ -299,6 +306,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
     }
+    let shadowing = traffic::shadowing(&shadowing, report);
     let alerts = alerts::validate(alerts, folder, report);
     if store.path.as_ref().is_some_and(String::is_empty) {
         report.add("store.path", "must name a file");
@@ -341,6 +349,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        shadowing,
         alerts,
         store: store.path.map(|path| folder.join(path)),
         models: validated,

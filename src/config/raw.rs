@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::alerts::RawAlerts;
 use super::monitor::RawMonitor;
 use super::rollout::RawRollout;
+use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
 
 const fn seconds(seconds: u64) -> HumanDuration {
@@ -25,6 +26,7 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) shadowing: RawShadowing,
     pub(super) alerts: RawAlerts,
     pub(super) store: RawStore,
     pub(super) defaults: RawModel,
@@ -232,6 +234,8 @@ pub(super) struct RawModel {
     pub(super) monitor: Option<RawMonitor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rollout: Option<RawRollout>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<RawTraffic>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,6 +314,10 @@ impl RawModel {
                 (own, base) => own.or(base),
             },
             rollout: match (self.rollout, base.rollout) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            traffic: match (self.traffic, base.traffic) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

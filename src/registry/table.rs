@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::metrics::SlotMetrics;
 use super::version::Version;
-use crate::config::Config;
+use crate::config::{Comparison, Config, RemoteShadow};
 use crate::error::{Code, Fault};
 use crate::traffic::{Policy, Slot};
 
@@ -35,6 +35,31 @@ pub struct Model {
     pub policy: Policy,
     /// The live versions by number: never empty, and the policy's primary is one of them.
     pub versions: BTreeMap<u64, Serving>,
+    /// Who gets copies of what the primary answers; nothing where nobody does.
+    pub copies: Option<Arc<Copies>>,
+}
+
+/// Who gets copies of what a model's primary answers.
+#[derive(Debug)]
+pub struct Copies {
+    /// Versions of the same model.
+    pub shadows: Vec<Shadow>,
+    /// Candidates on other servers, with the bound of the hashes of ids that are taken; all where
+    /// there is none.
+    pub remotes: Vec<(Arc<RemoteShadow>, Option<u64>)>,
+    /// How answers are compared.
+    pub comparison: Comparison,
+}
+
+/// A version that gets copies.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The version.
+    pub version: Arc<Version>,
+    /// The bound of the hashes of ids that are taken; all where there is none.
+    pub below: Option<u64>,
+    /// Where its runs are counted.
+    pub metrics: Arc<SlotMetrics>,
 }
 
 impl Model {
@@ -46,6 +71,7 @@ impl Model {
             owner: self.owner.clone(),
             policy: self.policy.clone(),
             versions: self.versions.clone(),
+            copies: self.copies.clone(),
         }
     }
 }

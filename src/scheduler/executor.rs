@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::pool::Entry;
+use super::pool::{Class, Entry};
 use super::runner::Runner;
 use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue};
 use crate::telemetry::{Counter, Gauge, Histogram, Sharded, Telemetry, names};
@@ -74,6 +74,8 @@ impl Metrics {
 #[derive(Debug)]
 pub struct Executor {
     queue: Arc<Queue>,
+    /// For what no client waits for.
+    shadows: Arc<Queue>,
     runner: Arc<Runner>,
     pool: Pool,
     limits: Limits,
@@ -125,8 +127,9 @@ impl Executor {
         pool: Pool,
     ) -> Self {
         let runner = Arc::new(Runner::new(target, cost, metrics));
-        let queue = Arc::new(Queue::new(Arc::clone(&runner), limits.clone()));
-        Self { queue, runner, pool, limits, in_flight: Arc::default() }
+        let queue = |class| Arc::new(Queue::new(class, Arc::clone(&runner), limits.clone()));
+        let (queue, shadows) = (queue(Class::Primary), queue(Class::Shadow));
+        Self { queue, shadows, runner, pool, limits, in_flight: Arc::default() }
     }
 
     /// Admits a request, or refuses it at once.
@@ -171,11 +174,32 @@ impl Executor {
         &self,
         job: Job,
     ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
+        self.submit_to(&self.queue, job)
+    }
+
+    /// Hands the pool a request that no client waits for: it runs behind all requests of
+    /// [`Executor::submit`], whatever its model, on no more than half of the threads. It needs no
+    /// permit and takes no client's place; its own queue is as long as the model's limit.
+    pub fn submit_behind(
+        &self,
+        job: Job,
+    ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
+        if self.runner.is_quarantined() {
+            return Err(ExecuteError::Quarantined);
+        }
+        self.submit_to(&self.shadows, job)
+    }
+
+    fn submit_to(
+        &self,
+        queue: &Arc<Queue>,
+        job: Job,
+    ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
         let Job { inputs, rows, priority, admitted, deadline } = job;
         let (reply, outcome) = oneshot::channel();
         let wait = Duration::ZERO;
         let entry = Entry { inputs, rows, priority, admitted, deadline, wait, reply };
-        self.pool.submit(&self.queue, entry)?;
+        self.pool.submit(queue, entry)?;
         Ok(outcome)
     }
 
