@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Report;
 use super::monitor::{self, Monitor};
-use super::rollout::{self, Rollout};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
+use super::rollout::{self, Rollout};
 use super::traffic::{self, Traffic};
 use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 

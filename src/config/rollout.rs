@@ -262,7 +262,8 @@ fn check_order(stages: &Vec<Stage>, key: &str, report: &mut Report<'_>) {
     }
     let is_ordered = stages.is_sorted_by(|a, b| rank(a) < rank(b));
     if !is_ordered || stages.last().is_none_or(|last| last.kind != StageKind::Full) {
-        let message = "expected shadows, then canaries with growing shares, and { full = true } at the end";
+        let message =
+            "expected shadows, then canaries with growing shares, and { full = true } at the end";
         report.add(key, message);
     }
 }

@@ -152,7 +152,13 @@ impl Evidence {
 
     /// Adds what was counted from `before` to `now`. `ratios` are the permitted multiples of the
     /// primary's quantiles.
-    pub(super) fn add(&mut self, before: &Sample, now: &Sample, is_full: bool, ratios: Quantiles<f64>) {
+    pub(super) fn add(
+        &mut self,
+        before: &Sample,
+        now: &Sample,
+        is_full: bool,
+        ratios: Quantiles<f64>,
+    ) {
         if self.slow.is_none()
             && let Some(primary) = &before.primary
         {

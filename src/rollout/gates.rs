@@ -223,7 +223,12 @@ fn report(
         }
         Gate::P50 if is_shadow => {
             let slower = Count::of(pairs.slower, pairs.timed);
-            rate(silent, slower, 0.5, "requests take more than the permitted multiple of the primary's time")
+            rate(
+                silent,
+                slower,
+                0.5,
+                "requests take more than the permitted multiple of the primary's time",
+            )
         }
         Gate::P50 | Gate::P99 => {
             let of = |slow: &Quantiles<u64>| if gate == Gate::P50 { slow.p50 } else { slow.p99 };
@@ -244,8 +249,13 @@ fn report(
         Gate::Drift => drift(silent, evidence, wanted),
         Gate::Accuracy => {
             let limit = gates.accuracy.unwrap_or_default();
-            let mut said =
-                difference(silent, primary.wrong(), candidate.wrong(), limit, "labelled predictions are wrong");
+            let mut said = difference(
+                silent,
+                primary.wrong(),
+                candidate.wrong(),
+                limit,
+                "labelled predictions are wrong",
+            );
             if said.cases == 0 {
                 said.text = "waits for labels (tidegate feedback)".to_owned();
             }
@@ -290,7 +300,8 @@ fn difference(
         of(primary),
         Share(margin)
     );
-    let value = candidate.mean().zip(primary.mean()).map(|(candidate, primary)| candidate - primary);
+    let value =
+        candidate.mean().zip(primary.mean()).map(|(candidate, primary)| candidate - primary);
     weighed(silent, evidence, candidate, value, margin, text)
 }
 
@@ -334,7 +345,13 @@ fn drift(silent: GateReport, evidence: &Evidence, wanted: u64) -> GateReport {
     let (said, text) = if only_it(|drift| drift.has_drifted) {
         (Said::Fail, format!("the candidate drifts, the primary does not: {}", candidate.text))
     } else if only_it(|drift| drift.has_worsened) {
-        (Said::Fail, format!("the candidate's losses are beyond its reference, the primary's are not: {}", candidate.text))
+        (
+            Said::Fail,
+            format!(
+                "the candidate's losses are beyond its reference, the primary's are not: {}",
+                candidate.text
+            ),
+        )
     } else if candidate.rows < wanted {
         (Said::NotYet, format!("{} of {wanted} rows are watched", candidate.rows))
     } else if candidate.has_drifted {

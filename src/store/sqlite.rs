@@ -143,7 +143,8 @@ async fn write_rollout(
 ) -> Result<i64, sqlx::Error> {
     let sql = "INSERT INTO rollouts (id, model, candidate, candidate_digest, primary_version, primary_digest, stage, state, plan, progress, started_at, stage_at, updated_at, reason)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, state = excluded.state,
+        ON CONFLICT (id) DO UPDATE SET candidate_digest = excluded.candidate_digest,
+            primary_digest = excluded.primary_digest, stage = excluded.stage, state = excluded.state,
             plan = excluded.plan, progress = excluded.progress, stage_at = excluded.stage_at,
             updated_at = excluded.updated_at, reason = excluded.reason
         RETURNING id";
@@ -246,7 +247,8 @@ impl Store for Sqlite {
     fn progress(&self, rollout: i64, progress: String) -> Pending<'_, ()> {
         Box::pin(self.timed(async move {
             let mut connection = self.connection.lock().await;
-            let sql = "UPDATE rollouts SET progress = ? WHERE id = ? AND state IN ('running', 'paused')";
+            let sql =
+                "UPDATE rollouts SET progress = ? WHERE id = ? AND state IN ('running', 'paused')";
             sqlx::query(sql).bind(progress).bind(rollout).execute(&mut *connection).await?;
             Ok(())
         }))
@@ -255,7 +257,8 @@ impl Store for Sqlite {
     fn history(&self, model: Option<String>, most: u32) -> Pending<'_, Vec<HistoryRecord>> {
         Box::pin(self.timed(async move {
             let mut connection = self.connection.lock().await;
-            let sql = "SELECT * FROM history WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2";
+            let sql =
+                "SELECT * FROM history WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2";
             let query = sqlx::query(sql).bind(model).bind(i64::from(most));
             let rows = query.fetch_all(&mut *connection).await?;
             rows.iter().map(history).collect()
@@ -265,7 +268,8 @@ impl Store for Sqlite {
     fn rollouts(&self, model: Option<String>, most: u32) -> Pending<'_, Vec<RolloutRecord>> {
         Box::pin(self.timed(async move {
             let mut connection = self.connection.lock().await;
-            let sql = "SELECT * FROM rollouts WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2";
+            let sql =
+                "SELECT * FROM rollouts WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2";
             let query = sqlx::query(sql).bind(model).bind(i64::from(most));
             let rows = query.fetch_all(&mut *connection).await?;
             rows.iter().map(rollout).collect()
@@ -319,7 +323,12 @@ mod tests {
 
     fn set(model: &str, wish: &str) -> SteeringChange {
         let (model, wish) = (model.to_owned(), wish.to_owned());
-        SteeringChange::Set(SteeringRecord { model, steering: "{\"primary\":1}".to_owned(), wish, since: 3 })
+        SteeringChange::Set(SteeringRecord {
+            model,
+            steering: "{\"primary\":1}".to_owned(),
+            wish,
+            since: 3,
+        })
     }
 
     #[test]

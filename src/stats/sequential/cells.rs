@@ -22,8 +22,7 @@ pub fn distance(primary: &[u64], candidate: &[u64], limit: f64) -> Evidence {
     let gap = (limit - observed).abs();
     let (regret0, regret1) = (regret(primary, n0), regret(candidate, n1));
     // The largest x at which both radii together stay within the gap.
-    let radii =
-        |x: f64| ((x + regret0) / (2.0 * n0)).sqrt() + ((x + regret1) / (2.0 * n1)).sqrt();
+    let radii = |x: f64| ((x + regret0) / (2.0 * n0)).sqrt() + ((x + regret1) / (2.0 * n1)).sqrt();
     let (mut low, mut high) = (0.0, 2.0 * gap * gap * n0.min(n1));
     if radii(0.0) >= gap {
         return Evidence::default();

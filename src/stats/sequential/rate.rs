@@ -19,11 +19,8 @@ pub fn rate(count: Count, limit: f64) -> Evidence {
     }
     let limit = limit.clamp(1e-9, 1.0 - 1e-9);
     // As wide as the limit is far from 0 or 1: a rate twice the limit is in the midst of it.
-    let (a, b) = if limit <= 0.5 {
-        (1.0, (1.0 - limit) / limit)
-    } else {
-        (limit / (1.0 - limit), 1.0)
-    };
+    let (a, b) =
+        if limit <= 0.5 { (1.0, (1.0 - limit) / limit) } else { (limit / (1.0 - limit), 1.0) };
     let (after_a, after_b) = (a + count.sum, b + count.n - count.sum);
     let both = ln_beta(after_a, after_b) - ln_beta(a, b) - count.likelihood(limit);
     Evidence {

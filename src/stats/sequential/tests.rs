@@ -10,7 +10,11 @@ fn events(rng: &mut fastrand::Rng, n: u64, p: f64) -> u64 {
 }
 
 /// Shares of runs that passed and failed, looked at after every `step` rows until `most`.
-fn shares(step: u64, most: u64, mut look: impl FnMut(&mut fastrand::Rng, u64) -> Evidence) -> (f64, f64) {
+fn shares(
+    step: u64,
+    most: u64,
+    mut look: impl FnMut(&mut fastrand::Rng, u64) -> Evidence,
+) -> (f64, f64) {
     let thresholds = Thresholds::new(ALPHA, BETA);
     let (mut passed, mut failed) = (0, 0);
     for seed in 0..RUNS {
@@ -84,7 +88,8 @@ fn a_distance_is_decided_within_the_stated_errors() {
                 for _ in 0..step {
                     // The first cell's share, a quarter, moves to the last.
                     let u = rng.f64();
-                    let cell = if u < 0.25 - shift { 0 } else { ((u + shift) * 4.0).min(3.0) as usize };
+                    let cell =
+                        if u < 0.25 - shift { 0 } else { ((u + shift) * 4.0).min(3.0) as usize };
                     counts[side][cell.min(3)] += 1;
                 }
             }
@@ -122,10 +127,15 @@ fn nothing_breaks_it() {
         for sum in odd {
             for limit in odd {
                 let count = Count { n, sum };
-                for evidence in
-                    [rate(count, limit), difference(count, Count::of(3, 9), limit), difference(Count::of(0, 4), count, limit)]
-                {
-                    assert!(!evidence.within.is_nan() && !evidence.beyond.is_nan(), "{count:?} {limit}");
+                for evidence in [
+                    rate(count, limit),
+                    difference(count, Count::of(3, 9), limit),
+                    difference(Count::of(0, 4), count, limit),
+                ] {
+                    assert!(
+                        !evidence.within.is_nan() && !evidence.beyond.is_nan(),
+                        "{count:?} {limit}"
+                    );
                 }
             }
         }
