@@ -4,11 +4,12 @@
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
 //! configuration and signals), `registry` (the writer), `reaper`, `log`.
 
+mod evidence;
 mod reload;
+mod rollouts;
 mod source;
 mod threads;
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::observe::{self, Told};
 use crate::registry::Registry;
 use crate::repository;
+use crate::rollout;
 use crate::scheduler::Pool;
 use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
@@ -91,9 +93,12 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     let busy = telemetry.gauge(names::COMPUTE_BUSY, &[]);
     let (pool, compute) =
         Pool::start(n_threads.compute, busy, threads::yield_to_io).map_err(start_error)?;
+    let mut kept = rollouts::open(&config, admin_runtime.handle())?;
+    let steered = std::mem::take(&mut kept.recalled.steered);
     let (registry, registry_threads) =
-        Registry::start(Arc::clone(&config), &telemetry, pool.clone(), BTreeMap::new())
+        Registry::start(Arc::clone(&config), &telemetry, pool.clone(), steered.clone())
             .map_err(AppError::Start)?;
+    kept.recalled.steered = steered;
     let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
     let told = alerts.clone();
     let (monitors, monitor_thread) = observe::start(
@@ -109,6 +114,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (rollouts, driver) = rollouts::start(kept, &registry, &telemetry, &monitors);
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -117,6 +123,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         monitors,
+        rollouts,
         drain: drains,
     };
     let data = {
@@ -143,6 +150,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry,
         logging: Arc::clone(&logging),
         alerts,
+        driver,
     };
     let limits = config.shutdown;
     admin_runtime.block_on(admin_part.run(admin, ends, async {
@@ -202,6 +210,7 @@ struct AdminPart {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    driver: rollout::Driver,
 }
 
 impl AdminPart {
@@ -213,7 +222,7 @@ impl AdminPart {
         mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
-        let Self { source, parts, registry, telemetry, logging, alerts } = self;
+        let Self { source, parts, registry, telemetry, logging, alerts, driver } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
         let now = unix_seconds();
         let last_reload = LastReload {
@@ -232,12 +241,13 @@ impl AdminPart {
             Arc::clone(&telemetry),
             logging,
             alerts,
+            parts.rollouts.clone(),
             last_reload,
         );
         let looks = registry.clone();
         let _watch = watch_repository(&registry, move || looks.look());
         let background = async {
-            tokio::join!(accepting, reloader.run(received), upkeep(&telemetry));
+            tokio::join!(accepting, reloader.run(received), driver.run(), upkeep(&telemetry));
         };
         tokio::pin!(background);
         tokio::select! {

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::account::Call;
 use super::reply::Reply;
 use super::route::{Label, Methods};
-use super::{Health, body, drift};
+use super::{Health, body, drift, rollout};
 use crate::engine::ENGINE;
 use crate::error::{Code, Fault};
 use crate::observe::Monitors;
 use crate::registry::Registry;
+use crate::rollout::Rollouts;
 use crate::telemetry::Telemetry;
 
 const METRICS_TYPE: HeaderValue =
@@ -73,6 +74,7 @@ pub struct AdminPlane {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) health: Arc<Health>,
     pub(super) monitors: Monitors,
+    pub(super) rollouts: Rollouts,
     pub(super) config: mpsc::Sender<ConfigRequest>,
     pub(super) last_reload: Arc<std::sync::Mutex<LastReload>>,
     /// When the process started, in seconds since 1970.
@@ -147,6 +149,12 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
             false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
         };
     }
+    if let Some(ask) = rollout::Ask::of(path) {
+        return match ask.methods().allow(&call.head.method) {
+            true => rollout::handle(plane, call, &ask).await,
+            false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
+        };
+    }
     let methods = match path {
         "/" | "/metrics" | "/health/live" | "/health/ready" | "/api/v1/status" => Methods::Get,
         "/api/v1/config/reload" | "/api/v1/config/plan" => Methods::Post,
@@ -187,13 +195,18 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
                 "/api/v1/drift/{model}/{version}/baseline",
                 "/api/v1/drift/{model}/{version}/history?feature=",
                 "/api/v1/drift/{model}/{version}/histogram?feature=&window=",
-                "/api/v1/events?after=",
+                "/api/v1/events?after=", "/api/v1/rollouts", "/api/v1/rollouts/{model}",
+                "/api/v1/history?model=&most=",
             ],
             "post": [
                 "/api/v1/config/reload", "/api/v1/config/plan",
                 "/api/v1/drift/{model}/{version}/acknowledge",
                 "/api/v1/drift/{model}/{version}/freeze",
                 "/api/v1/drift/{model}/{version}/rebase",
+                "/api/v1/rollouts/{model}/start", "/api/v1/rollouts/{model}/pause",
+                "/api/v1/rollouts/{model}/resume", "/api/v1/rollouts/{model}/abort",
+                "/api/v1/rollouts/{model}/promote", "/api/v1/rollouts/{model}/rollback",
+                "/api/v1/rollouts/{model}/release",
             ],
         })),
     }

@@ -23,6 +23,7 @@ mod metadata;
 mod panics;
 mod predict;
 mod reply;
+mod rollout;
 mod route;
 
 use std::convert::Infallible;
@@ -41,6 +42,7 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::rollout::Rollouts;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
@@ -112,6 +114,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// What becomes of candidates.
+    pub rollouts: Rollouts,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -140,7 +144,7 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, drain, .. } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
     let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
     let service = stack(
@@ -166,12 +170,13 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, rollouts, drain } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        rollouts,
         config,
         last_reload,
         started_at,
