@@ -54,8 +54,9 @@ fn labels(performance: &PerformanceVerdict) -> (u64, u64) {
 fn drift(verdict: &Verdict, performance: Option<&PerformanceVerdict>) -> Drift {
     Drift {
         has_drifted: verdict.state == State::Drifted && !verdict.acknowledged,
-        has_worsened: performance
-            .is_some_and(|performance| performance.state == State::Drifted && !performance.acknowledged),
+        has_worsened: performance.is_some_and(|performance| {
+            performance.state == State::Drifted && !performance.acknowledged
+        }),
         is_ready: verdict.baseline.learning.is_none(),
         rows: verdict.rows,
         text: verdict.text.first().cloned().unwrap_or_default(),

@@ -38,7 +38,12 @@ pub(super) fn open(config: &Config, runtime: &Handle) -> Result<Kept, AppError> 
         Err(error @ StoreError::Newer { .. }) => Err(AppError::Start(error.to_string())),
         Err(error) => {
             tracing::error!(%error, "the store cannot be opened: the file alone says what serves, and nothing can be rolled out");
-            Ok(Kept { store: Err(format!("{error}; nothing can be rolled out until a restart finds it well")), recalled: Recalled::default() })
+            Ok(Kept {
+                store: Err(format!(
+                    "{error}; nothing can be rolled out until a restart finds it well"
+                )),
+                recalled: Recalled::default(),
+            })
         }
     }
 }

@@ -11,10 +11,14 @@ mod client;
 mod completions;
 mod drift;
 mod feedback;
+mod history;
 mod inspect;
 mod plan;
 mod predict;
 mod predictions;
+mod promote;
+mod rollback;
+mod rollout;
 mod rows;
 mod serve;
 mod table;
@@ -60,6 +64,10 @@ enum Command {
     Drift(drift::Drift),
     Alert(alert::Alert),
     Feedback(feedback::Feedback),
+    Rollout(rollout::RolloutCommand),
+    Promote(promote::Promote),
+    Rollback(rollback::Rollback),
+    History(history::History),
     Completions(completions::Completions),
 }
 
@@ -125,6 +133,10 @@ pub fn run() -> ExitCode {
         Command::Drift(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Feedback(command) => command.run(),
+        Command::Rollout(command) => command.run(),
+        Command::Promote(command) => command.run(),
+        Command::Rollback(command) => command.run(),
+        Command::History(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

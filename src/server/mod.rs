@@ -42,8 +42,8 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
-use crate::rollout::Rollouts;
 use crate::registry::{LiveTable, Registry, State};
+use crate::rollout::Rollouts;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
 use connections::Connections;

@@ -145,7 +145,8 @@ async fn history(plane: &AdminPlane, query: &str) -> Reply {
             "most" => match value.parse::<u32>() {
                 Ok(wanted @ 1..=MOST_LINES) => most = wanted,
                 _ => {
-                    let message = format!("most: expected a number from 1 to {MOST_LINES}, got '{value}'");
+                    let message =
+                        format!("most: expected a number from 1 to {MOST_LINES}, got '{value}'");
                     return Reply::error(Code::InvalidArgument, &message);
                 }
             },
@@ -171,7 +172,9 @@ async fn obey(plane: &AdminPlane, call: Call, model: &str, order: Order) -> Repl
         false => match serde_json::from_slice(&text) {
             Ok(given) => given,
             Err(error) => {
-                let message = format!("the body: {error}; expected {{\"version\": 2, \"who\": \"...\", \"reason\": \"...\"}}, each of them optional");
+                let message = format!(
+                    "the body: {error}; expected {{\"version\": 2, \"who\": \"...\", \"reason\": \"...\"}}, each of them optional"
+                );
                 return Reply::error(Code::InvalidArgument, &message);
             }
         },
