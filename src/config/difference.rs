@@ -7,6 +7,7 @@ use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
 const NEEDS_RESTART: [&str; 14] = [
+const NEEDS_RESTART: &[&str] = &[
     "server.http",
     "server.admin",
     "server.shards",

@@ -92,6 +92,8 @@ pub struct RemoteShadow {
     pub share: f64,
     /// The longest that an answer is waited for.
     pub timeout: Duration,
+    /// Requests under way at the same time.
+    pub concurrency: usize,
     /// How tensors are sent.
     pub format: RemoteFormat,
 }
@@ -185,6 +187,8 @@ struct RawRemote {
     share: f64,
     #[serde(default = "second")]
     timeout: HumanDuration,
+    #[serde(default = "few")]
+    concurrency: usize,
     #[serde(default)]
     format: RemoteFormat,
 }
@@ -227,6 +231,10 @@ fn seconds(seconds: u64) -> HumanDuration {
 
 fn second() -> HumanDuration {
     seconds(1)
+}
+
+fn few() -> usize {
+    4
 }
 
 fn whole() -> f64 {
@@ -275,7 +283,7 @@ pub(super) fn validate(
     let mut remotes = Vec::new();
     for remote in remote_shadows.unwrap_or_default() {
         let key = format!("{key}.remote_shadows");
-        let RawRemote { url, model, version, share, timeout, format } = remote;
+        let RawRemote { url, model, version, share, timeout, concurrency, format } = remote;
         if check_url(&url).is_err() {
             let message = "expected a URL without a user, such as \"http://10.0.0.7:8000\"";
             report.add(&key, format!("{message}, got \"{url}\""));
@@ -283,6 +291,10 @@ pub(super) fn validate(
         check_share(&key, share, report);
         if timeout.0.is_zero() {
             report.add(&key, "timeout must be more than 0");
+        }
+        if !(1..=MOST_AT_ONCE).contains(&concurrency) {
+            report
+                .add(&key, format!("concurrency: expected 1 to {MOST_AT_ONCE}, got {concurrency}"));
         }
         for name in model.iter().chain(&version) {
             if name.is_empty() || name.contains('/') {
@@ -296,7 +308,8 @@ pub(super) fn validate(
         if remotes.iter().any(is_same) {
             report.add(&key, format!("{url} stands there twice with the same model and version"));
         }
-        remotes.push(RemoteShadow { url, model, version, share, timeout: timeout.0, format });
+        let timeout = timeout.0;
+        remotes.push(RemoteShadow { url, model, version, share, timeout, concurrency, format });
     }
     let comparison = self::comparison(comparison, &format!("{key}.comparison"), report);
     Traffic { canaries, shadows, sticky, remote_shadows: remotes, comparison }

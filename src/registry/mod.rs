@@ -15,6 +15,7 @@ mod golden;
 mod latency;
 mod memory;
 mod metrics;
+mod naming;
 mod prepare;
 mod reaper;
 mod reconcile;
@@ -37,6 +38,11 @@ use tokio::sync::oneshot;
 pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
 pub use metrics::{Protocol, SlotMetrics};
 pub use table::{Copies, IndexEntry, LiveTable, Model, ResolveError, Serving, Shadow, State};
+pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
+pub use table::{
+    Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,
+    State,
+};
 pub use version::{Loaded, Statistics, StatisticsView, Timings, Version};
 pub use writer::{Applied, ChangeError};
 

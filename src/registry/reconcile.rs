@@ -17,9 +17,10 @@ use super::metrics::MetricsCache;
 use super::prepare;
 use super::select::Selection;
 use super::steer::Chosen;
-use super::table::{Copies, IndexEntry, LiveTable, Model, Serving, Shadow, State};
+use super::table::{Copies, IndexEntry, LiveTable, Model, Remote, Serving, Shadow, Split, State};
 use super::version::{Loaded, Version};
 use crate::config::{self, Config};
+use crate::protocol::rows::RowSchema;
 use crate::repository::{self, Fingerprint, FoundModel, FoundVersion, Scan};
 use crate::scheduler::{Executor, Limits, Pool};
 use crate::stats::hash;
@@ -245,6 +246,10 @@ impl Reconciler {
         });
         let versions = versions.collect();
         let copies = self.copies(wish, &policy, &versions);
+        let split = (!policy.canaries.is_empty()).then(|| {
+            let canaries = policy.canaries.iter().filter_map(|(n, _)| versions.get(n).cloned());
+            Arc::new(Split { policy: policy.clone(), canaries: canaries.collect() })
+        });
         Some(Model {
             name: Arc::clone(name),
             description: settings.description.clone(),
@@ -252,6 +257,7 @@ impl Reconciler {
             policy,
             versions,
             copies,
+            split,
         })
     }
 
@@ -267,14 +273,23 @@ impl Reconciler {
         let shadows = policy.shadows.iter().filter_map(|(number, share)| {
             let version = Arc::clone(&versions.get(number)?.version);
             let metrics = self.metrics.slot(name, Slot::Shadow);
-            Some(Shadow { version, below: hash::sampled_below(*share), metrics })
+            let dropped = self.metrics.dropped(name, &number.to_string());
+            Some(Shadow { version, below: hash::sampled_below(*share), metrics, dropped })
         });
         let remotes = traffic.remote_shadows.iter().filter(|remote| remote.share > 0.0);
-        let remotes = remotes.map(|r| (Arc::new(r.clone()), hash::sampled_below(r.share)));
+        let remotes = remotes.map(|settings| {
+            let below = hash::sampled_below(settings.share);
+            let settings = Arc::new(settings.clone());
+            let mut remote = Remote { settings, below, dropped: Arc::default() };
+            remote.dropped = self.metrics.dropped(name, &remote.name(name));
+            remote
+        });
         let copies = Copies {
             shadows: shadows.collect(),
             remotes: remotes.collect(),
             comparison: traffic.comparison.clone(),
+            score: settings.monitor.score.clone(),
+            metrics: self.metrics.copies(name),
         };
         (!copies.shadows.is_empty() || !copies.remotes.is_empty()).then(|| Arc::new(copies))
     }
@@ -297,6 +312,7 @@ impl Reconciler {
             settings.labels.get(name).or_else(|| of_file(name).map(|(_, labels)| labels)).cloned()
         };
         let labels: Vec<_> = outputs.iter().map(|spec| labels_of(&spec.name)).collect();
+        let naming = super::naming::naming(loaded, &settings.monitor, &labels);
         let deadline = settings.deadline.unwrap_or(config.limits.deadline);
         let limits = Limits {
             max_in_flight: settings.max_in_flight.unwrap_or(config.limits.in_flight),
@@ -313,6 +329,7 @@ impl Reconciler {
             super::watch::recorder(name, number, &settings.monitor, loaded, &labels, before);
         if let Some(Serving { version, .. }) = before
             && version.labels == labels
+            && version.rows.naming() == &naming
             && version.deadline == deadline
             && *version.executor.limits() == limits
             && version.recorder.as_ref().map(Arc::as_ptr) == recorder.as_ref().map(Arc::as_ptr)
@@ -337,6 +354,7 @@ impl Reconciler {
             executor,
             statistics,
             labels,
+            rows: RowSchema::new(loaded.plan.signature(), naming),
             recorder,
             unwatched,
             deadline,

@@ -11,6 +11,7 @@ use crate::engine::{Plan, WarmUp};
 use crate::error::{Code, Outcome};
 use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
+use crate::protocol::rows::RowSchema;
 use crate::repository::Fingerprint;
 use crate::scheduler::{Cost, Executor};
 use crate::telemetry::Sharded;
@@ -76,6 +77,8 @@ pub struct Version {
     pub statistics: Arc<Statistics>,
     /// Names of classes by output, in the signature's order.
     pub labels: Vec<Option<Vec<String>>>,
+    /// Which keys of a row fill which input, and how rows are answered.
+    pub rows: RowSchema,
     /// Who watches it, where it is watched.
     pub recorder: Option<Arc<Recorder>>,
     /// Why it is not watched although it should be.
@@ -159,14 +162,15 @@ pub struct StatisticsView {
 impl Statistics {
     /// Counts an answered prediction of `rows` rows.
     pub fn answered(&self, rows: usize, timings: &Timings) {
-        let counters = &self.counters;
-        counters.add(SUCCESSES, 1);
-        counters.add(SUCCESS_NANOS, nanos(timings.total));
-        counters.add(QUEUE_NANOS, nanos(timings.queue));
-        counters.add(INPUT_NANOS, nanos(timings.decode));
-        counters.add(INFER_NANOS, nanos(timings.compute));
-        counters.add(OUTPUT_NANOS, nanos(timings.encode));
-        counters.add(ROWS, rows as u64);
+        self.counters.add_all([
+            (SUCCESSES, 1),
+            (SUCCESS_NANOS, nanos(timings.total)),
+            (QUEUE_NANOS, nanos(timings.queue)),
+            (INPUT_NANOS, nanos(timings.decode)),
+            (INFER_NANOS, nanos(timings.compute)),
+            (OUTPUT_NANOS, nanos(timings.encode)),
+            (ROWS, rows as u64),
+        ]);
         self.latency.record(timings.total);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Written at most once a millisecond, so that threads seldom fight over the line.
@@ -178,11 +182,9 @@ impl Statistics {
 
     /// Counts a prediction that got no answer, and why.
     pub fn failed(&self, total: Duration, code: Code) {
-        self.counters.add(FAILURES, 1);
-        if code.outcome() == Outcome::Failed {
-            self.counters.add(FAULTS, 1);
-        }
-        self.counters.add(FAILURE_NANOS, nanos(total));
+        let faults = u64::from(code.outcome() == Outcome::Failed);
+        let nanos = nanos(total);
+        self.counters.add_all([(FAILURES, 1), (FAULTS, faults), (FAILURE_NANOS, nanos)]);
     }
 
     /// Answers by the time that they took.

@@ -6,7 +6,9 @@
 //! that only get copies are shadows; what they answer is compared with what the primary answered
 //! ([`comparison`]). Nothing here knows what a version is, where requests come from, or the time.
 
+pub mod comparison;
 mod policy;
 pub mod split;
 
+pub use comparison::Report;
 pub use policy::{Policy, Slot, Steering};
