@@ -3,12 +3,35 @@
 use crate::monitor::performance::PerformanceVerdict;
 use crate::monitor::verdict::{State, Verdict};
 use crate::observe::Monitors;
+use crate::observe::shadow::Comparisons;
 use crate::registry::{LiveTable, Serving};
 use crate::rollout::{Drift, Pairs, Sample, SideSample};
+
+/// What was counted of requests that both answered.
+pub(super) fn pairs(
+    comparisons: &Comparisons,
+    model: &str,
+    primary: u64,
+    candidate: u64,
+) -> Option<Pairs> {
+    let counts = comparisons.report(model, primary, candidate)?.counts;
+    Some(Pairs {
+        requests: counts.requests,
+        candidate_faults: counts.candidate_errors,
+        primary_faults: counts.primary_errors,
+        classed: counts.rows,
+        agreed: counts.agreed,
+        rows: counts.rows,
+        within: counts.within,
+        timed: counts.timed,
+        slower: counts.slower,
+    })
+}
 
 /// What is counted of a candidate and its primary, all of it since they were loaded.
 pub(super) fn sample(
     monitors: &Monitors,
+    pairs: Option<Pairs>,
     table: &LiveTable,
     (model, primary, candidate): (&str, u64, u64),
 ) -> Sample {
@@ -21,7 +44,6 @@ pub(super) fn sample(
         };
         Some(of_version(serving, verdicts.iter().find(is_it).map(AsRef::as_ref)))
     };
-    let pairs: Option<Pairs> = None;
     Sample { candidate: side(candidate), primary: side(primary), pairs }
 }
 

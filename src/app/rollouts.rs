@@ -8,6 +8,7 @@ use super::{AppError, evidence};
 use crate::config::Config;
 use crate::monitor::times::now_ms;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::Registry;
 use crate::rollout::{self, Driver, Recalled, Rollouts};
 use crate::store::{Sqlite, Store, StoreError};
@@ -53,15 +54,16 @@ pub(super) fn start(
     kept: Kept,
     registry: &Registry,
     telemetry: &Arc<Telemetry>,
-    monitors: &Monitors,
+    (monitors, shadows): (&Monitors, &Shadows),
 ) -> (Rollouts, Driver) {
-    let (watched, told) = (monitors.clone(), monitors.clone());
+    let (watched, told, compared) = (monitors.clone(), monitors.clone(), shadows.clone());
     let parts = rollout::Parts {
         registry: registry.clone(),
         store: kept.store,
         telemetry: Arc::clone(telemetry),
         evidence: Box::new(move |table, model, primary, candidate| {
-            evidence::sample(&watched, table, (model, primary, candidate))
+            let pairs = evidence::pairs(compared.comparisons(), model, primary, candidate);
+            evidence::sample(&watched, pairs, table, (model, primary, candidate))
         }),
         outlet: Box::new(move |event| told.tell(event)),
     };

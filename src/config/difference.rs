@@ -6,7 +6,6 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 14] = [
 const NEEDS_RESTART: &[&str] = &[
     "server.http",
     "server.admin",

@@ -36,8 +36,6 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
 pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
-pub use metrics::{Protocol, SlotMetrics};
-pub use table::{Copies, IndexEntry, LiveTable, Model, ResolveError, Serving, Shadow, State};
 pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
 pub use table::{
     Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,

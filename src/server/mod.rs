@@ -15,7 +15,9 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod choice;
 mod clock;
+mod compare;
 mod connections;
 mod control;
 mod drift;
@@ -48,6 +50,7 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
 use crate::rollout::Rollouts;
 use crate::telemetry::{Telemetry, names};
@@ -107,6 +110,7 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    shadows: Shadows,
 }
 
 /// What both planes are built from.
@@ -122,6 +126,8 @@ pub struct Parts {
     pub monitors: Monitors,
     /// What becomes of candidates.
     pub rollouts: Rollouts,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -150,11 +156,11 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain, .. } = parts.clone();
-    let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, drain, .. } = parts.clone();
     let admission = Admission::new(&telemetry);
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
+    let registry_of_plane = registry.clone();
+    let plane =
+        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
     let service = stack(
         &telemetry,
         "data",
@@ -178,13 +184,14 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, rollouts, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, rollouts, shadows, drain } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
         rollouts,
+        shadows,
         config,
         last_reload,
         started_at,

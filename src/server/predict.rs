@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::DataPlane;
 use super::beside::{Flags, Observed, observe};
+use super::choice::Choice;
 use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
@@ -223,23 +224,31 @@ pub(super) async fn predict<F: Send + 'static, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
 ) -> Result<Predicted<T>, PredictError> {
     let received = question.received;
-    let prediction = {
-        // The one look at what serves: everything after it is this version's.
+    let (mut prediction, choice) = {
+        // The one look at what serves: everything after it is this version's, or its canary's.
         let table = plane.registry.live();
-        let serving = table.resolve(question.model, question.version)?;
-        let Serving { version, metrics, .. } = serving.clone();
-        Prediction { protocol: question.protocol, metrics, version, received, ended: false }
+        let route = table.route(question.model, question.version)?;
+        let choice = Choice::of(&route, question);
+        let Serving { version, metrics, .. } = route.serving.clone();
+        let protocol = question.protocol;
+        (Prediction { protocol, metrics, version, received, ended: false }, choice)
     };
     let version = Arc::clone(&prediction.version);
     let started = if is_long {
-        let own = Arc::clone(&version);
-        let read = version.executor.run_aside(move || start(&own, decode, received)).await;
+        let (own, choice) = (Arc::clone(&version), choice.clone());
+        let read = move || start(&own, choice.as_deref(), decode, received);
+        let read = version.executor.run_aside(read).await;
         read.unwrap_or_else(|error| Err(execute(&version, error)))
     } else {
-        start(&version, decode, received)
+        start(&version, choice.as_deref(), decode, received)
     };
+    if let Some(Serving { version, metrics, .. }) = choice.as_deref().and_then(Choice::chosen) {
+        prediction.version = Arc::clone(version);
+        prediction.metrics = Arc::clone(metrics);
+    }
+    let version = Arc::clone(&prediction.version);
     let outcome = match started {
-        Ok(started) => finish(&version, started, encode, received).await,
+        Ok(started) => finish(&version, choice.as_deref(), started, encode, received).await,
         Err(error) => Err(error),
     };
     let outcome = outcome.and_then(|finished| {
@@ -247,7 +256,10 @@ pub(super) async fn predict<F: Send + 'static, T>(
         for (when, rows) in &flags.held {
             prediction.metrics.rule_held(*when, rows.len());
         }
-        // The answer is ready: now, and never before, it is observed.
+        // The answer is ready: now, and never before, it is copied and observed.
+        if let Some((choice, observed)) = choice.as_ref().zip(observed.as_ref()) {
+            choice.copy(&plane.shadows, &version, question, observed, &timings);
+        }
         if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
             observe(&plane.monitors, recorder, observed, question.head, question.id);
         }
@@ -259,6 +271,9 @@ pub(super) async fn predict<F: Send + 'static, T>(
             Ok(Predicted { answer, version, timings, flags })
         }
         Err(error) => {
+            if let Some(choice) = &choice {
+                choice.copy_failed(&plane.shadows, &version, question);
+            }
             prediction.failed(error.code());
             Err(error)
         }
@@ -268,12 +283,19 @@ pub(super) async fn predict<F: Send + 'static, T>(
 /// From body to execution, or to its place in the queue. Plain: nothing here waits.
 fn start<F>(
     version: &Arc<Version>,
+    choice: Option<&Choice>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
 ) -> Result<Started<F>, PredictError> {
     let begun = Instant::now();
-    let permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    let mut permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
+    // A canary takes what the primary takes: it runs what was read for that.
+    let canary = choice.and_then(|choice| choice.choose(&asked, version));
+    let version = canary.map_or(version, |serving| &serving.version);
+    if canary.is_some() {
+        permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    }
     let Asked { id, inputs, timeout, priority, form } = asked;
     let allowed = timeout.map_or(version.deadline, |timeout| timeout.min(version.deadline));
     let deadline = received.checked_add(allowed).unwrap_or(received + version.deadline);
@@ -283,10 +305,14 @@ fn start<F>(
         return Err(execute(version, ExecuteError::Deadline(allowed)));
     }
     let executor = &version.executor;
-    let is_watched = version.recorder.is_some();
+    let copies = choice.and_then(Choice::copies);
+    let is_watched = version.recorder.is_some() || copies.is_some();
     let (run, inputs) = match executor.place(rows) {
         Placement::Inline => {
             let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
+            if let (Err(error), Some(choice)) = (&run, choice) {
+                choice.failed(id.as_deref(), &inputs, error);
+            }
             (run, is_watched.then_some(inputs))
         }
         Placement::Pooled => {
@@ -313,6 +339,7 @@ struct Finished<T> {
 /// From execution to encoded answer.
 async fn finish<F, T>(
     version: &Arc<Version>,
+    choice: Option<&Choice>,
     started: Started<F>,
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
     received: Instant,
@@ -333,7 +360,13 @@ async fn finish<F, T>(
                 Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
                 Err(_) => Err(ExecuteError::Deadline(allowed)),
             };
-            (outcome.map_err(|error| execute(version, error))?, Instant::now())
+            let execution = outcome.map_err(|error| {
+                if let Some((choice, inputs)) = choice.zip(inputs.as_ref()) {
+                    choice.failed(id.as_deref(), inputs, &error);
+                }
+                execute(version, error)
+            })?;
+            (execution, Instant::now())
         }
     };
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
