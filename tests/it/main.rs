@@ -12,6 +12,7 @@ mod monitor;
 mod onnx;
 mod overload;
 mod reload;
+mod rollout;
 mod swap;
 mod untrusted;
 mod wire;
