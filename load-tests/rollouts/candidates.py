@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 # Of each gate: what is tolerated, as tests of it are configured (load-tests/scenarios/rollout.py).
 TOLERATED = {"agreement": 0.05, "tolerance": 0.05, "errors": 0.05}
 # A product with a matrix of this size costs enough to be timed; the slow candidate makes more of them.
-SIZE, PRODUCTS, SLOWER = 192, 4, 12
+SIZE, PRODUCTS, SLOWER = 256, 8, 8
 
 
 def model(nodes: list, constants: list, y: int, name: str) -> onnx.ModelProto:
@@ -61,16 +61,16 @@ def failing(share: float) -> onnx.ModelProto:
 
 
 def slow(products: int) -> onnx.ModelProto:
-    """y is x after so many products with a matrix."""
+    """y is x after so many products with a matrix, of which too little is left to be seen."""
     random = np.random.default_rng(0)
     matrix = random.normal(0, 1 / np.sqrt(SIZE), (SIZE, SIZE))
     nodes = [helper.make_node("MatMul", ["x", "row"], ["h0"])]
     nodes += [helper.make_node("MatMul", [f"h{i}", "matrix"], [f"h{i + 1}"]) for i in range(products)]
     nodes += [helper.make_node("MatMul", [f"h{products}", "column"], ["sum"]),
-              helper.make_node("Mul", ["sum", "nothing"], ["zero"]),
-              helper.make_node("Add", ["x", "zero"], ["y"])]
+              helper.make_node("Mul", ["sum", "little"], ["nothing"]),
+              helper.make_node("Add", ["x", "nothing"], ["y"])]
     constants = [constant("row", np.ones((1, SIZE))), constant("column", np.ones((SIZE, 1))),
-                 constant("matrix", matrix), constant("nothing", 0.0)]
+                 constant("matrix", matrix), constant("little", 1e-20)]
     return model(nodes, constants, TensorProto.FLOAT, "slow")
 
 

@@ -1,6 +1,10 @@
 //! How a change is made: the store first, then the swap.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::commands::CommandError;
 use super::driver::{Active, Driver, Steered};
@@ -67,6 +71,7 @@ impl Driver {
             (Ok(id), _) => id.unwrap_or_default(),
             (Err(error), rollout) if is_urgent => {
                 tracing::error!(model, %error, "a way back is made before it is kept");
+                self.rest();
                 self.unwritten.insert(model.to_owned(), rollout.clone());
                 rollout.as_ref().map_or(0, |rollout| rollout.id)
             }
@@ -74,6 +79,7 @@ impl Driver {
                 // It may be written after all: what is true is written over it.
                 let is_true = self.active.get(model).map(|active| active.record.clone());
                 self.unwritten.insert(model.to_owned(), is_true);
+                self.rest();
                 return Err(error.clone());
             }
         };
@@ -116,13 +122,30 @@ impl Driver {
     }
 
     /// Writes what is true where the store may have something else.
-    pub(super) async fn write_what_is_unwritten(&mut self) {
+    /// Nothing waits for it.
+    pub(super) fn write_what_is_unwritten(&mut self) {
         let Ok(store) = self.parts.store.clone() else { return };
-        let models: Vec<String> = self.unwritten.keys().cloned().collect();
+        let mut going_on = Vec::new();
+        for (model, rollout, mut outcome) in std::mem::take(&mut self.writing) {
+            match outcome.try_recv() {
+                Ok(true) => {}
+                Err(TryRecvError::Empty) => going_on.push((model, rollout, outcome)),
+                // Nothing newer may be overwritten by it.
+                Ok(false) | Err(TryRecvError::Closed) => {
+                    self.unwritten.entry(model).or_insert(rollout);
+                }
+            }
+        }
+        self.writing = going_on;
+        let is_being_written =
+            |model: &String| self.writing.iter().any(|(writing, ..)| writing == model);
+        let models = self.unwritten.keys().filter(|model| !is_being_written(model));
+        let models: Vec<String> = models.cloned().collect();
         for model in models {
+            let unwritten = self.unwritten.remove(&model).flatten();
             let rollout = match self.active.get(&model) {
                 Some(active) => Some(active.record.clone()),
-                None => self.unwritten.get(&model).cloned().flatten(),
+                None => unwritten,
             };
             let steered = self.steered.get(&model);
             let said = Said {
@@ -133,19 +156,26 @@ impl Driver {
             let steering = steered.map(|steered| &steered.steering);
             let line = self.line(&model, steered, steering, &said, String::new(), now_ms());
             let change = Change {
-                rollout: rollout.filter(|rollout| rollout.id != 0),
+                rollout: rollout.clone().filter(|rollout| rollout.id != 0),
                 steering: Some(as_change(&model, steered.map(|steered| steered.record.clone()))),
                 history: Some(line),
             };
-            match store.change(change).await {
-                Ok(_) => drop(self.unwritten.remove(&model)),
-                Err(error) => tracing::warn!(model, %error, "the store still does not answer"),
-            }
+            let (done, outcome) = oneshot::channel();
+            self.writing.push((model.clone(), rollout, outcome));
+            let store = Arc::clone(&store);
+            drop(Handle::current().spawn(async move {
+                let written = store.change(change).await;
+                if let Err(error) = &written {
+                    tracing::warn!(model, %error, "the store still does not answer");
+                }
+                // Without the driver nobody waits.
+                drop(done.send(written.is_ok()));
+            }));
         }
     }
 
     fn steering_record(&self, model: &str, steering: &Steering, now: u64) -> SteeringRecord {
-        let config = std::sync::Arc::clone(&self.parts.registry.live().config);
+        let config = Arc::clone(&self.parts.registry.live().config);
         let wish = wish::settings(&config, model).map(|settings| wish::of(&settings));
         let before = self.steered.get(model).map(|steered| steered.record.wish.clone());
         SteeringRecord {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::{Code, Fault};
 use crate::monitor::times::now_ms;
 use crate::registry::{ChangeError, ResolveError};
-use crate::store::{HistoryRecord, RolloutRecord, StoreError};
+use crate::store::{Change, HistoryRecord, RolloutRecord, StoreError};
 use crate::telemetry::names;
 use crate::traffic::Steering;
 
@@ -227,8 +227,13 @@ impl Driver {
             record.candidate_digest =
                 serving.map(|s| s.version.loaded.digest.clone()).unwrap_or_default();
             drop(table);
-            // It was loaded just now: kept with the next change at the latest.
-            self.unwritten.insert(model.to_owned(), Some(record.clone()));
+            // It was loaded just now. Where this is not written, the next change writes it.
+            if let Ok(store) = self.parts.store.clone() {
+                let change = Change { rollout: Some(record.clone()), ..Change::default() };
+                if let Err(error) = store.change(change).await {
+                    tracing::warn!(model, %error, "the candidate's digest is not kept yet");
+                }
+            }
         }
         tracing::info!(model, candidate, primary, who, stage = %kind, "a rollout begins");
         self.active.insert(model.to_owned(), Active::new(record, plan, Evidence::default()));

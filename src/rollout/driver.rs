@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::commands::{Command, Order};
@@ -29,6 +30,10 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How often the evidence of a rollout is kept: a crash loses so much of it.
 const KEEP: Duration = Duration::from_secs(5);
+
+/// How long nothing but ways back is tried after the store has failed: what waits for it must not
+/// hold up an order.
+const REST: Duration = Duration::from_secs(10);
 
 /// Commands that wait, at most.
 const COMMANDS: usize = 64;
@@ -95,6 +100,10 @@ pub struct Driver {
     pub(super) unwritten: BTreeMap<String, Option<RolloutRecord>>,
     orders: mpsc::Receiver<Order>,
     view: Arc<ArcSwap<StateView>>,
+    /// Writes on their way that nothing waits for: of which model, and whether it went well.
+    pub(super) writing: Vec<(String, Option<RolloutRecord>, oneshot::Receiver<bool>)>,
+    /// When the store is tried again.
+    rests_until: Option<Instant>,
     /// Candidates that did not start by themselves, not tried again: model, version, digest.
     pub(super) refused: Vec<(String, u64, String)>,
 }
@@ -119,6 +128,8 @@ pub fn start(parts: Parts, recalled: Recalled) -> (Rollouts, Driver) {
         unwritten: BTreeMap::new(),
         orders: received,
         view,
+        writing: Vec::new(),
+        rests_until: None,
         refused: Vec::new(),
     };
     driver.take_up(recalled);
@@ -251,12 +262,16 @@ impl Driver {
     }
 
     async fn tick(&mut self) {
-        self.write_what_is_unwritten().await;
-        self.follow_the_file().await;
+        self.write_what_is_unwritten();
+        let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
+        if !rests {
+            self.follow_the_file().await;
+        }
         let models: Vec<String> = self.active.keys().cloned().collect();
         for model in models {
             match self.look(&model) {
-                Next::Stay => self.keep(&model).await,
+                Next::Stay => self.keep(&model),
+                Next::Advance | Next::Pause(_) if rests => {}
                 Next::Advance => self.advance(&model).await,
                 Next::Back(reason) => {
                     self.end(&model, states::ROLLED_BACK, "gates", reason).await;
@@ -265,7 +280,14 @@ impl Driver {
                 Next::Pause(reason) => self.pause(&model, "gates", reason).await,
             }
         }
-        self.start_new_versions().await;
+        if !rests {
+            self.start_new_versions().await;
+        }
+    }
+
+    /// The store has failed: for a while nothing waits for it.
+    pub(super) fn rest(&mut self) {
+        self.rests_until = Some(Instant::now() + REST);
     }
 
     /// Adds up evidence and decides.
@@ -326,17 +348,27 @@ impl Driver {
     }
 
     /// Keeps the evidence now and then.
-    async fn keep(&mut self, model: &str) {
-        let Ok(store) = &self.parts.store else { return };
+    fn keep(&mut self, model: &str) {
+        let Ok(store) = self.parts.store.clone() else { return };
         let Some(active) = self.active.get_mut(model) else { return };
-        if active.kept.elapsed() < KEEP || self.unwritten.contains_key(model) {
+        let is_being_written = self.writing.iter().any(|(writing, ..)| writing == model);
+        if active.kept.elapsed() < KEEP || is_being_written || self.unwritten.contains_key(model) {
             return;
         }
         active.kept = Instant::now();
         let progress = serde_json::to_string(&active.evidence).unwrap_or_default();
-        if let Err(error) = store.progress(active.record.id, progress).await {
-            tracing::warn!(model, %error, "the evidence of a rollout is not kept");
-        }
+        let (id, name) = (active.record.id, model.to_owned());
+        let (done, outcome) = oneshot::channel();
+        self.writing.push((model.to_owned(), None, outcome));
+        // Not waited for: a store that is slow must not hold up an order.
+        drop(Handle::current().spawn(async move {
+            let kept = store.progress(id, progress).await;
+            if let Err(error) = &kept {
+                tracing::warn!(model = name, %error, "the evidence of a rollout is not kept");
+            }
+            // Evidence is kept again soon: whatever came of it is well.
+            drop(done.send(true));
+        }));
     }
 
     /// Shows what is.

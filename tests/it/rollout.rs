@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use prost::Message;
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tract_onnx::pb::ModelProto;
 
 use super::harness::{Load, Server, Setup, eventually, head, read_answer, shipped_file};
@@ -255,8 +257,48 @@ fn a_new_version_begins_as_a_shadow_by_itself() {
     assert_eq!(wait_for(&server, "running")["candidate"], 4);
     // Another file under the same number: it is not what was looked at.
     server.file("car-loan/4/model.onnx", &shipped_file("car-loan/1/model.onnx"));
-    let ended = wait_for(&server, "aborted");
-    assert!(ended["reason"].as_str().unwrap().contains("is another file now"), "{ended}");
+    // The rollout of what it was ends, and one of what it is begins.
+    let is_told = |server: &Server| {
+        let lines = server.admin_get("/api/v1/history?model=car-loan").text();
+        (lines.contains("is another file now") && rollout(server)["state"] == "running")
+            .then_some(())
+    };
+    eventually("the other file to be noticed", || is_told(&server));
+    let said = history(&server);
+    assert_eq!(said[said.len() - 2..], ["aborted", "started"], "{said:?}");
+    assert_eq!(primary(&server), 1);
+}
+
+#[test]
+fn a_store_that_is_stuck_holds_up_neither_predictions_nor_a_way_back() {
+    let server = setup(false).start();
+    ask(&server, "promote", r#"{"version": 2}"#);
+    let store = server.models().parent().unwrap().join("state/tidegate.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let locked = runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(&store);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query("BEGIN EXCLUSIVE").execute(&mut connection).await.unwrap();
+        connection
+    });
+    let load = Load::start(server.http, 1, INFER, &body());
+    let done = ask(&server, "rollback", "");
+    assert_eq!((done["primary"].as_u64(), primary(&server)), (Some(1), 1));
+    assert!(done["ms"].as_f64().unwrap() < 1_500.0, "{done}");
+    let answer = server.admin_post("/api/v1/rollouts/car-loan/promote", r#"{"version": 2}"#);
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.error().contains("nothing has changed"), "{}", answer.error());
+    assert_eq!(primary(&server), 1);
+    load.stop().assert_all_ok();
+    // Once it answers, it is told what was done meanwhile.
+    runtime.block_on(async { drop(locked.close().await) });
+    eventually("the store to be told", || {
+        history(&server).iter().any(|what| what == "kept later").then_some(())
+    });
+    assert_eq!(primary(&server), 1);
+    let mut server = server;
+    server.crash_and_restart();
+    assert_eq!(primary(&server), 1);
 }
 
 #[test]
