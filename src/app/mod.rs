@@ -9,6 +9,7 @@ mod reload;
 mod rollouts;
 mod source;
 mod threads;
+mod traces;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::rollout;
 use crate::scheduler::Pool;
 use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use reload::Reloader;
 
@@ -100,6 +102,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
             .map_err(AppError::Start)?;
     kept.recalled.steered = steered;
     let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
+    let (tracer, exporting) = traces::start(&config.tracing, &telemetry, admin_runtime.handle())
+        .map_err(AppError::Start)?;
     let told = alerts.clone();
     let (monitors, monitor_thread) = observe::start(
         registry.clone(),
@@ -132,6 +136,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         health: Arc::clone(&health),
         monitors,
         rollouts,
+        tracer: tracer.clone(),
         shadows,
         drain: drains,
     };
@@ -160,6 +165,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         logging: Arc::clone(&logging),
         alerts,
         driver,
+        tracer,
     };
     let limits = config.shutdown;
     admin_runtime.block_on(admin_part.run(admin, ends, async {
@@ -172,9 +178,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         tokio::time::sleep(limits.delay).await;
         // Nobody listens any more only if the data plane is gone already.
         let _ = drain.send(true);
-        let left = data.drained(Instant::now() + limits.drain).await;
+        let deadline = Instant::now() + limits.drain;
+        let left = data.drained(deadline).await;
         if left > 0 {
             tracing::warn!(connections = left, "the drain limit passed; these are cut off");
+        }
+        // Requests that ended last are in the queue by now.
+        if let Some(exporting) = exporting {
+            exporting.end(deadline).await;
         }
     }))?;
     // Nothing that holds the registry is left but the monitor: its writer ends with them.
@@ -222,6 +233,7 @@ struct AdminPart {
     logging: Arc<Logging>,
     alerts: alert::Sender,
     driver: rollout::Driver,
+    tracer: Tracer,
 }
 
 impl AdminPart {
@@ -233,7 +245,7 @@ impl AdminPart {
         mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
-        let Self { source, parts, registry, telemetry, logging, alerts, driver } = self;
+        let Self { source, parts, registry, telemetry, logging, alerts, driver, tracer } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
         let now = unix_seconds();
         let last_reload = LastReload {
@@ -253,6 +265,7 @@ impl AdminPart {
             logging,
             alerts,
             parts.rollouts.clone(),
+            tracer,
             last_reload,
         );
         let looks = registry.clone();

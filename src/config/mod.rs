@@ -6,6 +6,7 @@
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
 mod alerts;
+mod cors;
 mod difference;
 mod environment;
 mod model;
@@ -13,6 +14,7 @@ mod monitor;
 mod problem;
 mod raw;
 mod rollout;
+mod tracing;
 mod traffic;
 mod units;
 
@@ -25,6 +27,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
+pub use cors::Cors;
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -34,6 +37,7 @@ pub use monitor::{
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
 pub use rollout::{Gates, Rollout, Stage, StageKind};
+pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
 };
@@ -66,6 +70,8 @@ pub struct Config {
     pub observe: Observe,
     /// What copies of requests may take of the machine.
     pub shadowing: Shadowing,
+    /// Where spans go.
+    pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// Where rollouts and what was promoted are kept; nothing where they are not.
@@ -94,6 +100,10 @@ pub struct Server {
     pub io_threads: ThreadCount,
     /// Threads of the compute pool.
     pub compute_threads: ThreadCount,
+    /// Whether every answer says how long each part of it took.
+    pub timing: bool,
+    /// Whose pages may use the data plane from a browser.
+    pub cors: Cors,
 }
 
 /// A number of threads.
@@ -269,6 +279,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         reload,
         observe,
         shadowing,
+        tracing,
         alerts,
         store,
         defaults,
@@ -280,6 +291,8 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
+        timing: server.timing,
+        cors: cors::validate(server.cors, report),
     };
     if server.http == server.admin && server.http.port() != 0 {
         report
@@ -307,6 +320,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         report.add("repository.path", "must name a folder");
     }
     let shadowing = traffic::shadowing(&shadowing, report);
+    let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
     if store.path.as_ref().is_some_and(String::is_empty) {
         report.add("store.path", "must name a file");
@@ -350,6 +364,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
         shadowing,
+        tracing,
         alerts,
         store: store.path.map(|path| folder.join(path)),
         models: validated,

@@ -169,7 +169,7 @@ impl Driver {
                     tracing::warn!(model, %error, "the store still does not answer");
                 }
                 // Without the driver nobody waits.
-                drop(done.send(written.is_ok()));
+                let _ = done.send(written.is_ok());
             }));
         }
     }

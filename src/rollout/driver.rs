@@ -367,7 +367,7 @@ impl Driver {
                 tracing::warn!(model = name, %error, "the evidence of a rollout is not kept");
             }
             // Evidence is kept again soon: whatever came of it is well.
-            drop(done.send(true));
+            let _ = done.send(true);
         }));
     }
 
