@@ -30,6 +30,7 @@ mod openapi;
 mod panics;
 mod predict;
 mod reply;
+mod rollout;
 mod route;
 mod rows;
 mod streamed;
@@ -56,6 +57,7 @@ use crate::error::Code;
 use crate::observe::Monitors;
 use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
+use crate::rollout::Rollouts;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
@@ -132,6 +134,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// What becomes of candidates.
+    pub rollouts: Rollouts,
     /// Which requests are traced.
     pub tracer: Tracer,
     /// Who gets copies of what it answers.
@@ -170,7 +174,7 @@ pub fn data_plane(
     grpc: Option<TcpListener>,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain, .. } = parts.clone();
     let admission = Admission::new(&telemetry);
     let plane = Arc::new(DataPlane {
         registry: registry.clone(),
@@ -228,12 +232,14 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, shadows, drain, .. } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, rollouts, shadows, drain, .. } =
+        parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        rollouts,
         shadows,
         config,
         last_reload,

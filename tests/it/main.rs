@@ -14,6 +14,7 @@ mod monitor;
 mod onnx;
 mod overload;
 mod reload;
+mod rollout;
 mod swap;
 mod traffic;
 mod untrusted;
