@@ -13,6 +13,7 @@ mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod rollout;
 mod tracing;
 mod traffic;
 mod units;
@@ -35,6 +36,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use rollout::{Gates, Rollout, Stage, StageKind};
 pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
@@ -72,6 +74,8 @@ pub struct Config {
     pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
+    /// Where rollouts and what was promoted are kept; nothing where they are not.
+    pub store: Option<PathBuf>,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
@@ -88,6 +92,8 @@ pub struct Config {
 pub struct Server {
     /// The data plane's address.
     pub http: SocketAddr,
+    /// The data plane's address for gRPC; nothing where it is off.
+    pub grpc: Option<SocketAddr>,
     /// The admin plane's address.
     pub admin: SocketAddr,
     /// Runtimes that share out the data plane's connections.
@@ -277,11 +283,16 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shadowing,
         tracing,
         alerts,
+        store,
         defaults,
         models,
     } = raw;
     let server = Server {
         http: address("server.http", &server.http, report),
+        grpc: match server.grpc.as_str() {
+            "off" => None,
+            text => Some(address("server.grpc", text, report)),
+        },
         admin: address("server.admin", &server.admin, report),
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
@@ -289,9 +300,14 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         timing: server.timing,
         cors: cors::validate(server.cors, report),
     };
-    if server.http == server.admin && server.http.port() != 0 {
-        report
-            .add("server.admin", format!("must differ from server.http, both are {}", server.http));
+    for (key, address, other, others) in [
+        ("server.admin", Some(server.admin), "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.admin", Some(server.admin)),
+    ] {
+        if let Some(address) = address.filter(|a| address == others && a.port() != 0) {
+            report.add(key, format!("must differ from {other}, both are {address}"));
+        }
     }
     let millisecond = HumanDuration(Duration::from_millis(1));
     for (key, value) in [
@@ -317,6 +333,9 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let shadowing = traffic::shadowing(&shadowing, report);
     let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
+    if store.path.as_ref().is_some_and(String::is_empty) {
+        report.add("store.path", "must name a file");
+    }
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -358,6 +377,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shadowing,
         tracing,
         alerts,
+        store: store.path.map(|path| folder.join(path)),
         models: validated,
         digest: format!("sha256:{digest}"),
         keys,

@@ -175,7 +175,7 @@ impl Prediction {
     fn failed(mut self, code: Code) {
         self.ended = true;
         self.metrics.ended(self.protocol, code);
-        self.version.statistics.failed(self.received.elapsed());
+        self.version.statistics.failed(self.received.elapsed(), code);
     }
 
     fn answered(mut self, rows: usize, timings: &Timings) {
