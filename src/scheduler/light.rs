@@ -40,6 +40,10 @@ pub(super) struct Light {
 }
 
 impl Light {
+    pub(super) fn comes(&self) -> bool {
+        self.comes
+    }
+
     pub(super) fn look(&mut self, counted: &Sharded<1>, now: Instant) {
         let is_due = self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY);
         if is_due {

@@ -12,8 +12,9 @@
 //! refused at once, so that the client learns it now.
 //!
 //! While light requests come, which run on the I/O threads, a version leaves those a core: where it
-//! may fill as many threads as there are cores, it fills one less. The operating system would make a
-//! light request wait for a heavy one for a millisecond or two, many times what it takes itself.
+//! may fill as many threads as there are cores, it fills one less, and its runs make way between nodes.
+//! The operating system would make a light request wait for a heavy one for a millisecond or two,
+//! many times what it takes itself.
 //!
 //! What no client waits for ([`Class::Shadow`]) has queues of its own. It gets a thread only while no
 //! primary request wants one, never the last thread, and never more than half of the threads.
@@ -32,6 +33,7 @@ use super::light::{Light, Shares};
 use super::reply::Reply;
 use super::runner::Runner;
 use super::{ExecuteError, Limits, batch};
+use crate::engine;
 use crate::telemetry::{Gauge, Sharded};
 use crate::tensor::Tensor;
 
@@ -426,6 +428,7 @@ impl Shared {
             line.idle -= 1;
         };
         let (entries, charge) = self.take_turn(&mut line, &queue);
+        engine::make_way(line.light.comes());
         self.let_go(line);
         let started = Instant::now();
         if !entries.is_empty() {
