@@ -424,10 +424,15 @@ fn run_batch(runner: &Runner, entries: Vec<Entry>) {
         if let Some(answers) = answers {
             let computed = started.elapsed();
             runner.count(batch_rows, computed);
+            let batch = batch::next_number();
+            let mut first_row = 0;
             for (entry, outputs) in entries.into_iter().zip(answers) {
                 let queued = started.saturating_duration_since(entry.admitted);
+                let execution =
+                    Execution { outputs, queued, computed, batch_rows, batch, first_row };
+                first_row += entry.rows;
                 // Nobody to tell if the caller left meanwhile.
-                drop(entry.reply.send(Ok(Execution { outputs, queued, computed, batch_rows })));
+                drop(entry.reply.send(Ok(execution)));
             }
             return;
         }
