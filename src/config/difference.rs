@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 9] = [
+const NEEDS_RESTART: [&str; 14] = [
     "server.http",
     "server.admin",
     "server.shards",
@@ -16,6 +16,11 @@ const NEEDS_RESTART: [&str; 9] = [
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "capture.queue",
+    "capture.queue_size",
+    "capture.spool",
+    "capture.spool_size",
+    "capture.hash_key_env",
 ];
 
 /// One key that differs.

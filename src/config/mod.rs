@@ -6,6 +6,7 @@
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
 mod alerts;
+mod capture;
 mod difference;
 mod environment;
 mod model;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
+pub use capture::{Always, Capture, Captures, Redaction};
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -58,6 +60,8 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// What recorded predictions may take of the machine.
+    pub capture: Captures,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// The models that are named, with their settings.
@@ -65,6 +69,8 @@ pub struct Config {
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
     /// comments and the order of keys do not matter.
     pub digest: String,
+    /// The file's folder, which paths are relative to.
+    pub folder: PathBuf,
     /// Every key, dotted, with its value as text.
     keys: BTreeMap<String, String>,
     defaults: RawModel,
@@ -258,6 +264,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        capture,
         alerts,
         defaults,
         models,
@@ -295,6 +302,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         report.add("repository.path", "must name a folder");
     }
     let alerts = alerts::validate(alerts, folder, report);
+    let capture = capture::validate_machine(capture, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -333,8 +341,10 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        capture,
         alerts,
         models: validated,
+        folder: folder.to_owned(),
         digest: format!("sha256:{digest}"),
         keys,
         defaults,

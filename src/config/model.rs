@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Report;
+use super::capture::{self, Capture};
 use super::monitor::{self, Monitor};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
 use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
@@ -41,6 +42,8 @@ pub struct Model {
     pub batching: Batching,
     /// How it is watched.
     pub monitor: Monitor,
+    /// What is recorded of its predictions.
+    pub capture: Capture,
 }
 
 /// Which versions serve.
@@ -134,6 +137,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
     }
     let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
     let monitor = monitor::validate(raw.monitor.unwrap_or_default(), &at("monitor"), report);
+    let capture = capture::validate(raw.capture.unwrap_or_default(), &at("capture"), report);
     let shapes = raw.shapes.unwrap_or_default();
     if shapes.iter().flat_map(NamedShapes::values).flatten().any(|&size| size == 0) {
         report.add(&at("shapes"), "expected sizes from 1 on");
@@ -154,6 +158,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
             .map(|signature| self::signature(signature, &at("signature"), report)),
         batching,
         monitor,
+        capture,
     }
 }
 
