@@ -21,6 +21,7 @@ mod feedback;
 mod infer;
 mod metadata;
 mod panics;
+mod predict;
 mod reply;
 mod route;
 
@@ -44,8 +45,8 @@ use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
 use connections::Connections;
-use infer::Admission;
 use panics::CatchPanicLayer;
+use predict::Admission;
 use reply::{Body, Reply};
 use route::Route;
 

@@ -1,0 +1,376 @@
+//! The life of a prediction, whatever protocol asks for it.
+//!
+//! A protocol admits the request ([`DataPlane::admit`]), has its body, and calls [`predict`] with two
+//! plain functions: one that makes tensors of the body, and one that makes the answer of the tensors.
+//! Between them stands all that protocols share: resolving the version, the model's own limit, the
+//! deadline, the run, the monitor's rules, the books and the observation.
+//!
+//! Everything is plain functions but for one wait: [`start`] decodes, checks and, for a small model,
+//! runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
+//!
+//! Here is also the place where the observation of an answer is offered to those who watch: in
+//! [`super::beside`], after the answer is ready and never before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+use tokio::sync::oneshot;
+
+use super::DataPlane;
+use super::beside::{Flags, Observed, observe};
+use crate::error::{Code, Fault};
+use crate::monitor::Judgement;
+use crate::protocol::v2::ProtocolError;
+use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
+use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
+use crate::telemetry::Gauge;
+use crate::tensor::Tensor;
+
+/// Why a prediction has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PredictError {
+    #[error(
+        "the server has {limit} predictions in flight, which is its limit (limits.in_flight); try again later"
+    )]
+    Full { limit: usize },
+    #[error("header {header}: {reason}")]
+    Header { header: HeaderName, reason: String },
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("model '{model}' version {version}: {error}")]
+    Protocol { model: Arc<str>, version: u64, error: ProtocolError },
+    #[error("model '{model}' version {version}: {reason}")]
+    Rule { model: Arc<str>, version: u64, reason: String },
+    #[error("model '{model}' version {version}: {error}")]
+    Execute { model: Arc<str>, version: u64, error: ExecuteError },
+}
+
+impl Fault for PredictError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Full { .. } => Code::Overloaded,
+            Self::Header { .. } | Self::Rule { .. } => Code::InvalidArgument,
+            Self::Resolve(error) => error.code(),
+            Self::Protocol { error, .. } => error.code(),
+            Self::Execute { error, .. } => error.code(),
+        }
+    }
+}
+
+/// What is wrong with a request, in the words of its protocol.
+#[derive(Debug)]
+pub(super) enum DecodeError {
+    /// A header, or a gRPC request's metadata.
+    Header { header: HeaderName, reason: String },
+    /// The body.
+    Protocol(ProtocolError),
+}
+
+impl From<ProtocolError> for DecodeError {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl DecodeError {
+    fn of(self, version: &Version) -> PredictError {
+        match self {
+            Self::Header { header, reason } => PredictError::Header { header, reason },
+            Self::Protocol(error) => protocol(version, error),
+        }
+    }
+}
+
+/// Predictions accepted and not answered, over all models.
+#[derive(Debug)]
+pub(super) struct Admission {
+    in_flight: AtomicUsize,
+    gauge: Gauge,
+}
+
+/// A place among the accepted; given back when dropped.
+pub(super) struct Place<'a>(&'a Admission);
+
+impl Admission {
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self { in_flight: AtomicUsize::new(0), gauge }
+    }
+
+    pub(super) fn admit(&self, limit: usize) -> Result<Place<'_>, PredictError> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.gauge.increment(1.0);
+        let place = Place(self);
+        if before >= limit { Err(PredictError::Full { limit }) } else { Ok(place) }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.gauge.decrement(1.0);
+    }
+}
+
+/// What is asked, before its body is read.
+pub(super) struct Question<'a> {
+    /// Who asks.
+    pub(super) protocol: Protocol,
+    /// The model's name.
+    pub(super) model: &'a str,
+    /// The version or alias asked for.
+    pub(super) version: Option<&'a str>,
+    /// The request's head; of gRPC, its metadata.
+    pub(super) head: &'a HeaderMap,
+    /// The `x-request-id`, the client's or our own.
+    pub(super) id: &'a HeaderValue,
+    /// When the head was read.
+    pub(super) received: Instant,
+}
+
+/// A decoded request.
+pub(super) struct Asked<F> {
+    /// The id that the client gave the request in its body.
+    pub(super) id: Option<Box<str>>,
+    /// In the signature's order.
+    pub(super) inputs: Vec<Tensor>,
+    /// How long the client waits.
+    pub(super) timeout: Option<Duration>,
+    /// 1 is the first; 0 is none, which is the last.
+    pub(super) priority: u64,
+    /// What its protocol needs to make the answer.
+    pub(super) form: F,
+}
+
+/// An answered prediction.
+pub(super) struct Predicted<T> {
+    /// What the protocol made of it.
+    pub(super) answer: T,
+    /// Who answered.
+    pub(super) version: Arc<Version>,
+    /// Where the time went.
+    pub(super) timings: Timings,
+    /// What the monitor's rules say of it.
+    pub(super) flags: Flags,
+}
+
+/// A prediction of a model that exists: counted once, when it ends; dropped before that, it was
+/// cancelled.
+struct Prediction {
+    protocol: Protocol,
+    metrics: Arc<SlotMetrics>,
+    version: Arc<Version>,
+    received: Instant,
+    ended: bool,
+}
+
+impl Prediction {
+    fn failed(mut self, code: Code) {
+        self.ended = true;
+        self.metrics.ended(self.protocol, code);
+        self.version.statistics.failed(self.received.elapsed());
+    }
+
+    fn answered(mut self, rows: usize, timings: &Timings) {
+        self.ended = true;
+        self.metrics.ended(self.protocol, Code::Ok);
+        self.metrics.answered(rows, timings);
+        self.version.statistics.answered(rows, timings);
+    }
+}
+
+impl Drop for Prediction {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.metrics.ended(self.protocol, Code::Cancelled);
+        }
+    }
+}
+
+/// A prediction under way.
+struct Started<F> {
+    id: Option<Box<str>>,
+    form: F,
+    rows: usize,
+    decode: Duration,
+    deadline: Instant,
+    /// Held until the answer is encoded.
+    _permit: Permit,
+    run: Run,
+    /// The inputs, where the version is watched.
+    inputs: Option<Vec<Tensor>>,
+}
+
+enum Run {
+    Done(Execution),
+    Waiting(oneshot::Receiver<Result<Execution, ExecuteError>>),
+}
+
+/// Answers a question whose body is there.
+///
+/// `decode` makes tensors of the body, in the signature's order and checked against it; where
+/// `is_long`, it is called on the compute pool, since as long as it takes an I/O thread serves no
+/// other connection. `encode` makes the answer of the outputs, and is given the request's id.
+pub(super) async fn predict<F: Send + 'static, T>(
+    plane: &DataPlane,
+    question: &Question<'_>,
+    is_long: bool,
+    decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError> + Send + 'static,
+    encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
+) -> Result<Predicted<T>, PredictError> {
+    let received = question.received;
+    let prediction = {
+        // The one look at what serves: everything after it is this version's.
+        let table = plane.registry.live();
+        let serving = table.resolve(question.model, question.version)?;
+        let Serving { version, metrics, .. } = serving.clone();
+        Prediction { protocol: question.protocol, metrics, version, received, ended: false }
+    };
+    let version = Arc::clone(&prediction.version);
+    let started = if is_long {
+        let own = Arc::clone(&version);
+        let read = version.executor.run_aside(move || start(&own, decode, received)).await;
+        read.unwrap_or_else(|error| Err(execute(&version, error)))
+    } else {
+        start(&version, decode, received)
+    };
+    let outcome = match started {
+        Ok(started) => finish(&version, started, encode, received).await,
+        Err(error) => Err(error),
+    };
+    let outcome = outcome.and_then(|finished| {
+        let Finished { answer, rows, timings, flags, observed } = finished;
+        for (when, rows) in &flags.held {
+            prediction.metrics.rule_held(*when, rows.len());
+        }
+        // The answer is ready: now, and never before, it is observed.
+        if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
+            observe(&plane.monitors, recorder, observed, question.head, question.id);
+        }
+        answer.map(|answer| (answer, rows, timings, flags))
+    });
+    match outcome {
+        Ok((answer, rows, timings, flags)) => {
+            prediction.answered(rows, &timings);
+            Ok(Predicted { answer, version, timings, flags })
+        }
+        Err(error) => {
+            prediction.failed(error.code());
+            Err(error)
+        }
+    }
+}
+
+/// From body to execution, or to its place in the queue. Plain: nothing here waits.
+fn start<F>(
+    version: &Arc<Version>,
+    decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
+    received: Instant,
+) -> Result<Started<F>, PredictError> {
+    let begun = Instant::now();
+    let permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    let asked = decode(version).map_err(|error| error.of(version))?;
+    let Asked { id, inputs, timeout, priority, form } = asked;
+    let allowed = timeout.map_or(version.deadline, |timeout| timeout.min(version.deadline));
+    let deadline = received.checked_add(allowed).unwrap_or(received + version.deadline);
+    let rows = inputs.first().map_or(1, Tensor::rows);
+    let admitted = Instant::now();
+    if deadline <= admitted {
+        return Err(execute(version, ExecuteError::Deadline(allowed)));
+    }
+    let executor = &version.executor;
+    let is_watched = version.recorder.is_some();
+    let (run, inputs) = match executor.place(rows) {
+        Placement::Inline => {
+            let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
+            (run, is_watched.then_some(inputs))
+        }
+        Placement::Pooled => {
+            let kept = is_watched.then(|| inputs.clone());
+            let job = Job { inputs, rows, priority, admitted, deadline };
+            (executor.submit(job).map(Run::Waiting), kept)
+        }
+    };
+    let run = run.map_err(|error| execute(version, error))?;
+    let decode = admitted.saturating_duration_since(begun);
+    Ok(Started { id, form, rows, decode, deadline, _permit: permit, run, inputs })
+}
+
+/// A prediction that ran.
+struct Finished<T> {
+    /// Refused where a rule of the monitor says so: it is observed all the same.
+    answer: Result<T, PredictError>,
+    rows: usize,
+    timings: Timings,
+    flags: Flags,
+    observed: Option<Observed>,
+}
+
+/// From execution to encoded answer.
+async fn finish<F, T>(
+    version: &Arc<Version>,
+    started: Started<F>,
+    encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
+    received: Instant,
+) -> Result<Finished<T>, PredictError> {
+    let Started { id, form, rows, decode, deadline, _permit, run, inputs } = started;
+    let execution = match run {
+        Run::Done(execution) => execution,
+        Run::Waiting(outcome) => {
+            let allowed = deadline.saturating_duration_since(received);
+            let outcome = tokio::time::timeout_at(deadline.into(), outcome).await;
+            let outcome = match outcome {
+                Ok(Ok(outcome)) => outcome,
+                // The pool answers everything that it takes, or is gone.
+                Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
+                Err(_) => Err(ExecuteError::Deadline(allowed)),
+            };
+            outcome.map_err(|error| execute(version, error))?
+        }
+    };
+    let begun = Instant::now();
+    let judged = version.recorder.as_ref().zip(inputs.as_ref());
+    let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
+    let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
+    let flags = Flags { held: flags, outlier_scores };
+    let answer = match refusal {
+        Some(reason) => Err(PredictError::Rule {
+            model: Arc::clone(&version.model),
+            version: version.number,
+            reason,
+        }),
+        None => {
+            let told = replace(&execution.outputs, replaced);
+            let told = told.as_deref().unwrap_or(&execution.outputs);
+            encode(version, id.as_deref(), form, told).map_err(|error| protocol(version, error))
+        }
+    };
+    let timings = Timings {
+        total: received.elapsed(),
+        queue: execution.queued,
+        decode,
+        compute: execution.computed,
+        encode: begun.elapsed(),
+    };
+    let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
+    Ok(Finished { answer, rows, timings, flags, observed })
+}
+
+/// The outputs with some of them replaced; nothing where none are, which is nearly always.
+fn replace(outputs: &[Tensor], replaced: Vec<(usize, Tensor)>) -> Option<Vec<Tensor>> {
+    let mut told = (!replaced.is_empty()).then(|| outputs.to_vec())?;
+    for (position, tensor) in replaced {
+        told[position] = tensor;
+    }
+    Some(told)
+}
+
+fn protocol(version: &Version, error: ProtocolError) -> PredictError {
+    PredictError::Protocol { model: Arc::clone(&version.model), version: version.number, error }
+}
+
+fn execute(version: &Version, error: ExecuteError) -> PredictError {
+    PredictError::Execute { model: Arc::clone(&version.model), version: version.number, error }
+}
