@@ -2,7 +2,8 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `capture` and `upload`,
+//! `log`.
 
 mod reload;
 mod source;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 pub use source::{ReadError, Source};
 
 use crate::alert;
+use crate::capture;
 use crate::config::Config;
 use crate::observe::{self, Told};
 use crate::registry::Registry;
@@ -107,6 +109,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (capture, capture_thread) = capture::start(
+        &telemetry,
+        &config.capture,
+        &config.digest,
+        &config.folder,
+        threads::yield_to_all,
+    )
+    .map_err(start_error)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -115,6 +125,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         monitors,
+        capture,
         drain: drains,
     };
     let data = {
@@ -161,10 +172,12 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     // Nothing that holds the registry is left but the monitor: its writer ends with them.
     drop((registry, data));
     let monitor_thread = monitor_thread.end();
+    let capture_threads = capture_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    let threads = registry_threads.0.into_iter().chain(compute).chain([monitor_thread]);
+    let threads = registry_threads.0.into_iter().chain(compute);
+    let threads = threads.chain([monitor_thread]).chain(capture_threads);
     threads::join(threads, JOIN_AT_MOST);
     tracing::info!("ended");
     drop(logging);
@@ -229,7 +242,7 @@ impl AdminPart {
             registry.clone(),
             Arc::clone(&telemetry),
             logging,
-            alerts,
+            (alerts, parts.capture.clone()),
             last_reload,
         );
         let looks = registry.clone();

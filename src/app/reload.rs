@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Source, unix_seconds};
 use crate::alert;
+use crate::capture::Capture;
 use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
 use crate::registry::Registry;
@@ -31,6 +32,7 @@ pub(super) struct Reloader {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    capture: Capture,
     last: Arc<Mutex<LastReload>>,
 }
 
@@ -40,10 +42,10 @@ impl Reloader {
         registry: Registry,
         telemetry: Arc<Telemetry>,
         logging: Arc<Logging>,
-        alerts: alert::Sender,
+        (alerts, capture): (alert::Sender, Capture),
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
-        let this = Self { source, registry, telemetry, logging, alerts, last };
+        let this = Self { source, registry, telemetry, logging, alerts, capture, last };
         this.publish(true);
         this
     }
@@ -131,6 +133,7 @@ impl Reloader {
             tracing::warn!(error, "the log keeps its level");
         }
         self.alerts.configure(&config.alerts);
+        self.capture.configured(&config.digest);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes).collect();

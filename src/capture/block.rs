@@ -70,9 +70,8 @@ impl Block {
     /// Hands the requests to `take`, in their order.
     pub(super) fn each(&self, mut take: impl FnMut(&Arc<Subject>, &Taken<'_>)) {
         for entry in &self.entries {
-            let bytes = |range: &Option<Range<usize>>| {
-                range.as_ref().map(|range| self.copies.bytes(range))
-            };
+            let bytes =
+                |range: &Option<Range<usize>>| range.as_ref().map(|range| self.copies.bytes(range));
             let taken = Taken {
                 reason: entry.reason,
                 at: entry.at,

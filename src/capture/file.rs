@@ -94,8 +94,9 @@ impl OpenFile {
             TryLockError::Error(error) => error,
             TryLockError::WouldBlock => io::Error::other("another process has the file"),
         })?;
-        let options =
-            ArrowWriterOptions::new().with_properties(properties(schema)).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(schema))
+            .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(file, SchemaRef::clone(schema), options);
         let writer = writer.map_err(failed)?;
         Ok(Self { writer, part, opened: Instant::now(), rows: 0, bytes: 0 })

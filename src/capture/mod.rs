@@ -23,7 +23,6 @@ mod file;
 mod folder;
 mod names;
 mod offered;
-pub mod read;
 mod redact;
 mod store;
 mod stream;
@@ -36,6 +35,3 @@ pub use names::{BASE, Timing};
 pub use offered::{Facts, Offered, Reason};
 pub use subject::{About, Score, Scores, Subject, SubjectError};
 pub use thread::{Capture, Thread, start};
-
-#[cfg(test)]
-mod tests;

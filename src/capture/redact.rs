@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_rfc_4231() {
-        let hex = |hash: [u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex =
+            |hash: [u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let key = Key::new(&[0x0b; 20]);
         let expected = "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7";
         assert_eq!(hex(key.hash(b"Hi There")), expected);
@@ -226,11 +227,8 @@ mod tests {
     #[test]
     fn columns_are_redacted_in_every_row_and_others_stay() {
         let key = Arc::new(Key::new(&[7; 16]));
-        let columns = vec![
-            (0, Redaction::Drop),
-            (1, Redaction::Bucket(10.0)),
-            (2, Redaction::Hash),
-        ];
+        let columns =
+            vec![(0, Redaction::Drop), (1, Redaction::Bucket(10.0)), (2, Redaction::Hash)];
         let redactor = Redactor::new(columns, None, Some(key));
         let data = floats(&[1.0, 37.5, 5.0, 4.0, 2.0, -0.5, 5.0, 8.0]);
         let redacted = redactor.redact(Datatype::Fp32, 4, &data);

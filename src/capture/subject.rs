@@ -132,7 +132,8 @@ impl Subject {
             for (column, name) in names.iter().enumerate() {
                 known.push(name);
                 if let Some(redaction) = settings.redact.get(name).or(whole) {
-                    redactions.push((column, check(name, *redaction, spec.datatype, key.as_ref())?));
+                    redactions
+                        .push((column, check(name, *redaction, spec.datatype, key.as_ref())?));
                 }
             }
             let everything = match whole {

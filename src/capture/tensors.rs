@@ -9,7 +9,7 @@ use arrow_array::builder::{
     StringBuilder, UInt64Builder,
 };
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray};
+use arrow_array::{ArrayRef, DictionaryArray, Int32Array, StringArray};
 use half::{bf16, f16};
 
 use super::redact;
@@ -29,8 +29,8 @@ pub(super) struct Words {
 impl Words {
     /// Appends a text.
     pub(super) fn push(&mut self, text: &str) {
-        let is_last =
-            usize::try_from(self.last).is_ok_and(|at| self.texts.get(at).is_some_and(|t| **t == *text));
+        let is_last = usize::try_from(self.last)
+            .is_ok_and(|at| self.texts.get(at).is_some_and(|t| **t == *text));
         if !is_last {
             self.last = match self.positions.get(text) {
                 Some(position) => *position,
@@ -70,10 +70,9 @@ fn dictionary(keys: Int32Array, texts: StringArray) -> ArrayRef {
     match DictionaryArray::<Int32Type>::try_new(keys.clone(), Arc::clone(&texts)) {
         Ok(array) => Arc::new(array),
         // Keys are positions of texts: this does not happen, and would be no reason to panic.
-        Err(_) => Arc::new(DictionaryArray::<Int32Type>::new(
-            Int32Array::new_null(keys.len()),
-            texts,
-        )),
+        Err(_) => {
+            Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::new_null(keys.len()), texts))
+        }
     }
 }
 
@@ -276,6 +275,7 @@ pub(super) fn rows_of<'a>(tensor: &Copied<'a>, n_rows: usize) -> Option<Vec<RowP
 
 /// The tensor as one part.
 pub(super) fn whole<'a>(tensor: &Copied<'a>) -> RowPart<'a> {
-    let (rows, tail) = tensor.shape.split_first().map_or((1, &[][..]), |(rows, tail)| (*rows, tail));
+    let (rows, tail) =
+        tensor.shape.split_first().map_or((1, &[][..]), |(rows, tail)| (*rows, tail));
     RowPart { shape_tail: tail, rows, data: tensor.data }
 }

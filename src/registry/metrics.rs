@@ -20,7 +20,9 @@ pub enum Protocol {
 impl Protocol {
     const ALL: [Self; 1] = [Self::V2Http];
 
-    fn label(self) -> &'static str {
+    /// The value of the metric label `protocol`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
         }

@@ -16,6 +16,7 @@ mod metrics;
 mod prepare;
 mod reaper;
 mod reconcile;
+mod recording;
 mod select;
 mod table;
 mod version;
@@ -30,6 +31,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
 pub use metrics::{Protocol, SlotMetrics};
+pub use recording::Recording;
 pub use table::{IndexEntry, LiveTable, Model, ResolveError, Serving, State};
 pub use version::{Loaded, Statistics, StatisticsView, Timings, Version};
 pub use writer::{Applied, ChangeError};

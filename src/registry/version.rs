@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::recording::Recording;
 use crate::engine::{Plan, WarmUp};
 use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
@@ -76,6 +77,8 @@ pub struct Version {
     pub labels: Vec<Option<Vec<String>>>,
     /// Who watches it, where it is watched.
     pub recorder: Option<Arc<Recorder>>,
+    /// What is recorded of its predictions.
+    pub capture: Recording,
     /// Why it is not watched although it should be.
     pub unwatched: Option<String>,
     /// The longest a prediction may take.

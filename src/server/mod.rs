@@ -39,6 +39,7 @@ use tower::{Service, ServiceBuilder};
 
 pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 
+use crate::capture::Capture;
 use crate::error::Code;
 use crate::observe::Monitors;
 use crate::registry::{LiveTable, Registry, State};
@@ -99,6 +100,7 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    capture: Capture,
 }
 
 /// What both planes are built from.
@@ -112,6 +114,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// Who records it.
+    pub capture: Capture,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -140,9 +144,10 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, capture, drain } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
+    let plane =
+        Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors, capture });
     let service = stack(
         &telemetry,
         "data",
@@ -166,7 +171,7 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, drain, .. } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),

@@ -20,7 +20,7 @@ use http::header::{HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
 use super::DataPlane;
-use super::beside::{Flags, Observed, observe};
+use super::beside::{Answerer, Flags, Observed, Unrun};
 use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
@@ -162,6 +162,7 @@ struct Prediction {
     protocol: Protocol,
     metrics: Arc<SlotMetrics>,
     version: Arc<Version>,
+    slot: &'static str,
     received: Instant,
     ended: bool,
 }
@@ -225,14 +226,15 @@ pub(super) async fn predict<F: Send + 'static, T>(
         // The one look at what serves: everything after it is this version's.
         let table = plane.registry.live();
         let serving = table.resolve(question.model, question.version)?;
-        let Serving { version, metrics, .. } = serving.clone();
-        Prediction { protocol: question.protocol, metrics, version, received, ended: false }
+        let Serving { version, metrics, slot } = serving.clone();
+        let (protocol, slot) = (question.protocol, slot.label());
+        Prediction { protocol, metrics, version, slot, received, ended: false }
     };
     let version = Arc::clone(&prediction.version);
     let started = if is_long {
         let own = Arc::clone(&version);
         let read = version.executor.run_aside(move || start(&own, decode, received)).await;
-        read.unwrap_or_else(|error| Err(execute(&version, error)))
+        read.unwrap_or_else(|error| Err(execute(&version, error).into()))
     } else {
         start(&version, decode, received)
     };
@@ -240,17 +242,26 @@ pub(super) async fn predict<F: Send + 'static, T>(
         Ok(started) => finish(&version, started, encode, received).await,
         Err(error) => Err(error),
     };
-    let outcome = outcome.and_then(|finished| {
-        let Finished { answer, rows, timings, flags, observed } = finished;
-        for (when, rows) in &flags.held {
-            prediction.metrics.rule_held(*when, rows.len());
+    let answerer = Answerer { version: &version, slot: prediction.slot, question };
+    let outcome = match outcome {
+        Ok(finished) => {
+            let Finished { answer, rows, timings, flags, observed } = finished;
+            for (when, rows) in &flags.held {
+                prediction.metrics.rule_held(*when, rows.len());
+            }
+            // The answer is ready: now, and never before, it is observed.
+            if let Some(observed) = observed {
+                let error = answer.as_ref().err();
+                answerer.observe(&plane.monitors, &plane.capture, observed, error);
+            }
+            answer.map(|answer| (answer, rows, timings, flags))
         }
-        // The answer is ready: now, and never before, it is observed.
-        if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
-            observe(&plane.monitors, recorder, observed, question.head, question.id);
+        Err(unanswered) => {
+            let Unanswered { error, unrun } = *unanswered;
+            answerer.unrun(&plane.capture, &unrun, &error);
+            Err(error)
         }
-        answer.map(|answer| (answer, rows, timings, flags))
-    });
+    };
     match outcome {
         Ok((answer, rows, timings, flags)) => {
             prediction.answered(rows, &timings);
@@ -268,7 +279,7 @@ fn start<F>(
     version: &Arc<Version>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
-) -> Result<Started<F>, PredictError> {
+) -> Result<Started<F>, Box<Unanswered>> {
     let begun = Instant::now();
     let permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
@@ -277,11 +288,15 @@ fn start<F>(
     let deadline = received.checked_add(allowed).unwrap_or(received + version.deadline);
     let rows = inputs.first().map_or(1, Tensor::rows);
     let admitted = Instant::now();
+    let unrun = |error, id, inputs| {
+        let error = execute(version, error);
+        Box::new(Unanswered { error, unrun: Unrun { id, inputs } })
+    };
     if deadline <= admitted {
-        return Err(execute(version, ExecuteError::Deadline(allowed)));
+        return Err(unrun(ExecuteError::Deadline(allowed), id, inputs));
     }
     let executor = &version.executor;
-    let is_watched = version.recorder.is_some();
+    let is_watched = version.recorder.is_some() || version.capture.subject.is_some();
     let (run, inputs) = match executor.place(rows) {
         Placement::Inline => {
             let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
@@ -293,9 +308,24 @@ fn start<F>(
             (executor.submit(job).map(Run::Waiting), kept)
         }
     };
-    let run = run.map_err(|error| execute(version, error))?;
+    let run = match run {
+        Ok(run) => run,
+        Err(error) => return Err(unrun(error, id, inputs.unwrap_or_default())),
+    };
     let decode = admitted.saturating_duration_since(begun);
     Ok(Started { id, form, rows, decode, deadline, _permit: permit, run, inputs })
+}
+
+/// A prediction that did not run.
+struct Unanswered {
+    error: PredictError,
+    unrun: Unrun,
+}
+
+impl From<PredictError> for Box<Unanswered> {
+    fn from(error: PredictError) -> Self {
+        Self::new(Unanswered { error, unrun: Unrun::default() })
+    }
 }
 
 /// A prediction that ran.
@@ -314,7 +344,7 @@ async fn finish<F, T>(
     started: Started<F>,
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
     received: Instant,
-) -> Result<Finished<T>, PredictError> {
+) -> Result<Finished<T>, Box<Unanswered>> {
     let Started { id, form, rows, decode, deadline, _permit, run, inputs } = started;
     let execution = match run {
         Run::Done(execution) => execution,
@@ -327,7 +357,14 @@ async fn finish<F, T>(
                 Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
                 Err(_) => Err(ExecuteError::Deadline(allowed)),
             };
-            outcome.map_err(|error| execute(version, error))?
+            match outcome {
+                Ok(execution) => execution,
+                Err(error) => {
+                    let error = execute(version, error);
+                    let unrun = Unrun { id, inputs: inputs.unwrap_or_default() };
+                    return Err(Box::new(Unanswered { error, unrun }));
+                }
+            }
         }
     };
     let begun = Instant::now();
@@ -354,7 +391,9 @@ async fn finish<F, T>(
         compute: execution.computed,
         encode: begun.elapsed(),
     };
-    let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
+    let batch = (execution.batch, execution.first_row, execution.batch_rows);
+    let outputs = execution.outputs;
+    let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
     Ok(Finished { answer, rows, timings, flags, observed })
 }
 
