@@ -23,6 +23,7 @@ mod file;
 mod folder;
 mod names;
 mod offered;
+pub mod read;
 mod redact;
 mod store;
 mod stream;
