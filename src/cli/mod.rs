@@ -6,6 +6,7 @@
 
 mod alert;
 mod baseline;
+mod bundle;
 mod check;
 mod client;
 mod completions;
@@ -15,6 +16,7 @@ mod inspect;
 mod plan;
 mod predict;
 mod predictions;
+mod replay;
 mod rows;
 mod serve;
 mod table;
@@ -60,6 +62,8 @@ enum Command {
     Drift(drift::Drift),
     Alert(alert::Alert),
     Feedback(feedback::Feedback),
+    Replay(Box<replay::Replay>),
+    Bundle(bundle::Bundle),
     Completions(completions::Completions),
 }
 
@@ -125,6 +129,8 @@ pub fn run() -> ExitCode {
         Command::Drift(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Feedback(command) => command.run(),
+        Command::Replay(command) => command.run(),
+        Command::Bundle(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

@@ -102,13 +102,22 @@ impl Recorder {
         settings: Monitor,
         watched: Watched<'_>,
     ) -> Result<Option<Self>, String> {
+        Self::starting(subject, settings, watched, now_ms())
+    }
+
+    /// The same, for what is or was seen from `now` on.
+    pub fn starting(
+        subject: Subject,
+        settings: Monitor,
+        watched: Watched<'_>,
+        now: u64,
+    ) -> Result<Option<Self>, String> {
         let Watched { signature, metadata, labels, baseline } = watched;
         if !settings.enabled || baseline.is_none() && settings.learn.is_none() {
             return Ok(None);
         }
         let plan = FeaturePlan::new(signature, &settings, metadata, labels)
             .map_err(|error| error.to_string())?;
-        let now = now_ms();
         let wanted = settings.learn.unwrap_or_default();
         if baseline.is_none() {
             learning::check(wanted, &plan)

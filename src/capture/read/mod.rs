@@ -4,11 +4,13 @@
 //! again here. Columns are found by name, so that files of other versions of this program, and files
 //! that other programs have written anew, are read as long as they have them.
 
+mod extract;
 mod requests;
 mod summary;
 
 use std::path::{Path, PathBuf};
 
+pub use extract::extract;
 pub use requests::{Recorded, Requests};
 pub use summary::{BatchKey, Summary, batch_key, summarize};
 
@@ -34,17 +36,16 @@ pub enum ReadError {
         reason: String,
     },
     /// There is none.
-    #[error("{path}: there are no recorded predictions of model '{model}' below it")]
+    #[error("{path}: there are no recorded predictions below it")]
     Nothing {
         /// The folder.
         path: PathBuf,
-        /// The model.
-        model: String,
     },
 }
 
-/// The files of a model's recorded predictions below `path`, or that file, in the order of time.
-pub fn files(path: &Path, model: &str) -> Result<Vec<PathBuf>, ReadError> {
+/// The files of recorded predictions below `path`, or that file, in the order of time; of one model
+/// where one is given.
+pub fn files(path: &Path, model: Option<&str>) -> Result<Vec<PathBuf>, ReadError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
@@ -54,13 +55,14 @@ pub fn files(path: &Path, model: &str) -> Result<Vec<PathBuf>, ReadError> {
     }
     let mut found = Vec::new();
     let mut folders = vec![path.to_owned()];
-    let of_model = format!("model={model}");
+    let of_model = model.map(|model| format!("model={model}"));
     while let Some(inner) = folders.pop() {
         let entries = std::fs::read_dir(&inner)
             .map_err(|error| ReadError::Io { path: inner.clone(), error })?;
         for entry in entries.flatten().map(|entry| entry.path()) {
             let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let is_others = name.starts_with("model=") && name != of_model;
+            let is_others = name.starts_with("model=")
+                && of_model.as_ref().is_some_and(|of_model| name != *of_model);
             if entry.is_dir() && !is_others && !name.starts_with('.') {
                 folders.push(entry);
             } else if folder::is_whole(&name) {
@@ -71,7 +73,7 @@ pub fn files(path: &Path, model: &str) -> Result<Vec<PathBuf>, ReadError> {
     // Names begin with times.
     found.sort_by_key(|file| file.file_name().map(std::ffi::OsStr::to_owned));
     if found.is_empty() {
-        return Err(ReadError::Nothing { path: path.to_owned(), model: model.to_owned() });
+        return Err(ReadError::Nothing { path: path.to_owned() });
     }
     Ok(found)
 }

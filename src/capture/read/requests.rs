@@ -131,8 +131,10 @@ impl Requests {
             let (position, rows) = (batch.request_row(row), part.rows);
             let whole = match begun.take() {
                 None => part,
-                Some(first) => append(first, part)
-                    .ok_or_else(|| ReadError::Invalid { path, reason: "rows of a request do not fit together".to_owned() })?,
+                Some(first) => append(first, part).ok_or_else(|| ReadError::Invalid {
+                    path,
+                    reason: "rows of a request do not fit together".to_owned(),
+                })?,
             };
             match position {
                 Some(position) if position + 1 < rows => begun = Some(whole),
@@ -147,10 +149,8 @@ impl Requests {
             if let Some(open) = &mut self.open {
                 match open.reader.next() {
                     Some(batch) => {
-                        let invalid = |reason: String| ReadError::Invalid {
-                            path: open.path.clone(),
-                            reason,
-                        };
+                        let invalid =
+                            |reason: String| ReadError::Invalid { path: open.path.clone(), reason };
                         let batch = batch.map_err(|error| invalid(error.to_string()))?;
                         self.batch = Some(Batch::new(&batch, &open.tensors).map_err(invalid)?);
                         self.row = 0;
@@ -179,8 +179,7 @@ pub(super) fn open(
     wants: impl Fn(&str) -> bool,
 ) -> Result<(ParquetRecordBatchReader, Vec<String>), ReadError> {
     let file = File::open(path).map_err(|error| ReadError::Io { path: path.to_owned(), error })?;
-    let invalid =
-        |reason: String| ReadError::Invalid { path: path.to_owned(), reason };
+    let invalid = |reason: String| ReadError::Invalid { path: path.to_owned(), reason };
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)
         .map_err(|error| invalid(error.to_string()))?;
     let names: Vec<String> =
@@ -198,9 +197,9 @@ impl OpenFile {
     fn open(path: &Path) -> Result<Self, ReadError> {
         let is_wanted = |name: &str| {
             names::BASE.contains(&name)
-                || [names::INPUT, names::OUTPUT].iter().any(|side| {
-                    name.strip_prefix(side).is_some_and(|rest| rest.starts_with('.'))
-                })
+                || [names::INPUT, names::OUTPUT]
+                    .iter()
+                    .any(|side| name.strip_prefix(side).is_some_and(|rest| rest.starts_with('.')))
         };
         let (reader, names) = open(path, is_wanted)?;
         let mut tensors = Vec::new();
@@ -255,11 +254,7 @@ const TEXTS: [&str; 12] = [
 ];
 
 /// A column of `batch`, cast to `kind`.
-pub(super) fn column(
-    batch: &RecordBatch,
-    name: &str,
-    kind: &DataType,
-) -> Result<ArrayRef, String> {
+pub(super) fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef, String> {
     let array = batch.column_by_name(name).ok_or_else(|| format!("it has no column '{name}'"))?;
     cast(array, kind).map_err(|error| format!("column '{name}': {error}"))
 }
@@ -291,7 +286,10 @@ impl Batch {
             sample: column(batch, names::SAMPLE, &DataType::Float64)?,
             outlier_score: column(batch, names::OUTLIER_SCORE, &DataType::Float32)?,
             redacted: column(batch, names::REDACTED, &DataType::Boolean)?,
-            timings: Timing::ALL.map(|t| integer(t.column())).into_iter().collect::<Result<_, _>>()?,
+            timings: Timing::ALL
+                .map(|t| integer(t.column()))
+                .into_iter()
+                .collect::<Result<_, _>>()?,
             tensors: tensors.collect::<Result<_, String>>()?,
             shared: std::cell::RefCell::default(),
         })
@@ -321,9 +319,8 @@ impl Batch {
             self.texts[at].value(row)
         };
         let shared = |name: &str| self.share(text(name));
-        let optional = |array: &StringArray| {
-            (!array.is_null(row)).then(|| array.value(row).to_owned())
-        };
+        let optional =
+            |array: &StringArray| (!array.is_null(row)).then(|| array.value(row).to_owned());
         let size = |array: &ArrayRef| {
             usize::try_from(array.as_primitive::<Int32Type>().value(row)).unwrap_or(0)
         };
@@ -392,7 +389,8 @@ fn append(mut request: Recorded, part: Recorded) -> Option<Recorded> {
     if request.id != part.id || request.rows != part.rows {
         return None;
     }
-    request.outlier_score = request.outlier_score.into_iter().chain(part.outlier_score).max_by(f32::total_cmp);
+    request.outlier_score =
+        request.outlier_score.into_iter().chain(part.outlier_score).max_by(f32::total_cmp);
     let sides = [(&mut request.inputs, part.inputs), (&mut request.outputs, part.outputs)];
     for (tensors, parts) in sides {
         if tensors.len() != parts.len() {
