@@ -40,6 +40,7 @@ pub(crate) struct Setup {
     folder: tempfile::TempDir,
     /// Lines of configuration by section.
     pub(crate) config: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -50,13 +51,19 @@ impl Setup {
         for model in models {
             copy(&shipped(model), &folder.path().join("models").join(model));
         }
-        Self { folder, config: String::new() }
+        Self { folder, config: String::new(), environment: Vec::new() }
     }
 
     /// Adds lines to the configuration.
     pub(crate) fn config(mut self, lines: &str) -> Self {
         self.config.push_str(lines);
         self.config.push('\n');
+        self
+    }
+
+    /// Sets a variable of the server's environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -89,6 +96,7 @@ impl Setup {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["serve", "--config"])
             .arg(&config)
+            .envs(self.environment)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -221,6 +229,14 @@ impl Server {
     /// Waits for the process to end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the server to end", || self.child.try_wait().unwrap())
+    }
+
+    /// Ends the server well and keeps its folder.
+    pub(crate) fn take_folder(mut self) -> tempfile::TempDir {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "ended with {status}");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// Ends the server as an operator does and checks that it ends well.
