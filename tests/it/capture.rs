@@ -556,9 +556,10 @@ fn a_server_and_the_monitor_are_fed_again() {
     assert_eq!((&replayed["state"], &replayed["ticks"]), (&live["state"], &live["ticks"]));
     assert_eq!(replayed["outliers"], live["outliers"]);
     for (feature, counts) in told["cells"].as_object().unwrap() {
-        let label = format!("feature=\"{feature}\"");
+        let labels = [format!("feature=\"{feature}\""), "version=\"1\"".to_owned()];
         let of_feature = metrics.lines().filter(|line| {
-            line.starts_with("tidegate_drift_cell_values_total{") && line.contains(&label)
+            line.starts_with("tidegate_drift_cell_values_total{")
+                && labels.iter().all(|label| line.contains(label))
         });
         let live: Vec<f64> =
             of_feature.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();

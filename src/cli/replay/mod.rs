@@ -32,7 +32,8 @@ pub(super) struct Replay {
     /// The model
     #[arg(long, short)]
     model: String,
-    /// The version to run, by its number or an alias; by default the highest
+    /// The version to run, by its number or an alias; by default the one of most recorded rows, or
+    /// of a server its primary
     #[arg(long)]
     version: Option<String>,
     /// The recorded version whose requests are run; by default the same, or all where it has none
@@ -181,8 +182,10 @@ impl Replay {
             let selection = self.selection(&summary, number);
             return remote::run(&self, url, Requests::new(files), selection, &summary);
         }
-        let version =
-            super::predictions::Version::open(&config, &self.model, self.version.as_deref())?;
+        let most = summary.versions.iter().max_by_key(|(_, rows)| **rows);
+        let most = most.map(|(version, _)| version.to_string());
+        let wanted = self.version.as_deref().or(most.as_deref());
+        let version = super::predictions::Version::open(&config, &self.model, wanted)?;
         let selection = self.selection(&summary, Some(version.number));
         match self.mode {
             Mode::Monitor => monitored::run(&self, &version, files, selection, &summary),
