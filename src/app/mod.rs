@@ -114,7 +114,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         &config.capture,
         &config.digest,
         &config.folder,
-        threads::yield_to_all,
+        threads::yield_to_clients,
     )
     .map_err(start_error)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
@@ -177,8 +177,10 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
     let threads = registry_threads.0.into_iter().chain(compute);
-    let threads = threads.chain([monitor_thread]).chain(capture_threads);
+    let threads = threads.chain([monitor_thread]);
     threads::join(threads, JOIN_AT_MOST);
+    // What was recorded is written, as long as what was accepted may be answered.
+    threads::join(capture_threads.into_iter(), limits.drain.max(JOIN_AT_MOST));
     tracing::info!("ended");
     drop(logging);
     Ok(())

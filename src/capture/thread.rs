@@ -77,7 +77,7 @@ impl Capture {
 pub struct Thread {
     ended: Arc<AtomicBool>,
     thread: JoinHandle<()>,
-    uploads: upload::Thread,
+    uploads: JoinHandle<()>,
 }
 
 impl Thread {
@@ -86,7 +86,7 @@ impl Thread {
     pub fn end(self) -> [JoinHandle<()>; 2] {
         self.ended.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        [self.thread, self.uploads.end()]
+        [self.thread, self.uploads]
     }
 }
 
@@ -334,7 +334,7 @@ impl Worker {
         for at in 0..self.streams.len() {
             self.with(at, Stream::end);
         }
-        self.uploads.wake();
+        self.uploads.end();
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Uploads {
     destinations: Mutex<Vec<(String, PathBuf)>>,
     bytes: AtomicU64,
     woken: AtomicBool,
+    /// Whether no more files come.
+    ended: AtomicBool,
     spool: PathBuf,
     uploaded: Counter,
     failed: Counter,
@@ -50,6 +52,7 @@ impl Uploads {
             destinations: Mutex::default(),
             bytes: AtomicU64::new(0),
             woken: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             spool,
             uploaded: counter("ok"),
             failed: counter("failed"),
@@ -82,8 +85,18 @@ impl Uploads {
         self.wake();
     }
 
-    pub(super) fn wake(&self) {
+    fn wake(&self) {
         self.woken.store(true, Ordering::Release);
+    }
+
+    /// No more files come: the thread puts what it can, and ends.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// What an earlier process left.
@@ -145,34 +158,17 @@ impl Uploads {
     }
 }
 
-/// The thread, to be ended with [`Thread::end`].
-#[derive(Debug)]
-pub(super) struct Thread {
-    ended: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Thread {
-    /// Has the thread put what it can, and end.
-    pub(super) fn end(self) -> JoinHandle<()> {
-        self.ended.store(true, Ordering::Release);
-        self.thread
-    }
-}
-
-/// Starts the thread, on which `begin` runs first.
-pub(super) fn start(uploads: Arc<Uploads>, begin: fn()) -> std::io::Result<Thread> {
+/// Starts the thread, on which `begin` runs first. It ends after [`Uploads::end`].
+pub(super) fn start(uploads: Arc<Uploads>, begin: fn()) -> std::io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let is_ended = Arc::clone(&ended);
-    let thread = std::thread::Builder::new().name("upload".to_owned()).spawn(move || {
+    std::thread::Builder::new().name("upload".to_owned()).spawn(move || {
         begin();
         uploads.find();
         let mut stores = Vec::new();
         let mut wait = REST;
         loop {
             // A last look after the end, for what the writing thread completed meanwhile.
-            let was_ended = is_ended.load(Ordering::Acquire);
+            let was_ended = uploads.is_ended();
             let has_any =
                 !uploads.destinations.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
             if has_any {
@@ -194,13 +190,12 @@ pub(super) fn start(uploads: Arc<Uploads>, begin: fn()) -> std::io::Result<Threa
                 break;
             }
             let rested = std::time::Instant::now();
-            while rested.elapsed() < wait && !is_ended.load(Ordering::Acquire) {
+            while rested.elapsed() < wait && !uploads.is_ended() {
                 std::thread::sleep(Duration::from_millis(50));
                 if wait == REST && uploads.woken.swap(false, Ordering::AcqRel) {
                     break;
                 }
             }
         }
-    })?;
-    Ok(Thread { ended, thread })
+    })
 }
