@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 14] = [
+const NEEDS_RESTART: &[&str] = &[
     "server.http",
     "server.admin",
     "server.shards",
@@ -21,6 +21,10 @@ const NEEDS_RESTART: [&str; 14] = [
     "capture.spool",
     "capture.spool_size",
     "capture.hash_key_env",
+    "shadowing.queue",
+    "shadowing.queue_size",
+    "shadowing.concurrency",
+    "shadowing.timeout",
 ];
 
 /// One key that differs.

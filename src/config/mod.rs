@@ -13,6 +13,7 @@ mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod traffic;
 mod units;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use traffic::{
+    Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
+};
 pub use units::{ByteSize, HumanDuration};
 
 use raw::{RawConfig, RawModel, RawThreads};
@@ -62,6 +66,8 @@ pub struct Config {
     pub observe: Observe,
     /// What recorded predictions may take of the machine.
     pub capture: Captures,
+    /// What copies of requests may take of the machine.
+    pub shadowing: Shadowing,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// The models that are named, with their settings.
@@ -265,6 +271,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         reload,
         observe,
         capture,
+        shadowing,
         alerts,
         defaults,
         models,
@@ -301,6 +308,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
     }
+    let shadowing = traffic::shadowing(&shadowing, report);
     let alerts = alerts::validate(alerts, folder, report);
     let capture = capture::validate_machine(capture, report);
     let mut named = BTreeMap::new();
@@ -342,6 +350,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
         capture,
+        shadowing,
         alerts,
         models: validated,
         folder: folder.to_owned(),

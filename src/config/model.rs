@@ -8,6 +8,7 @@ use super::Report;
 use super::capture::{self, Capture};
 use super::monitor::{self, Monitor};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
+use super::traffic::{self, Traffic};
 use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 
 /// The most rows that one batch may be given.
@@ -44,6 +45,8 @@ pub struct Model {
     pub monitor: Monitor,
     /// What is recorded of its predictions.
     pub capture: Capture,
+    /// Which versions share its traffic.
+    pub traffic: Traffic,
 }
 
 /// Which versions serve.
@@ -138,6 +141,8 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
     let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
     let monitor = monitor::validate(raw.monitor.unwrap_or_default(), &at("monitor"), report);
     let capture = capture::validate(raw.capture.unwrap_or_default(), &at("capture"), report);
+    let traffic =
+        traffic::validate(raw.traffic.unwrap_or_default(), &at("traffic"), &aliases, report);
     let shapes = raw.shapes.unwrap_or_default();
     if shapes.iter().flat_map(NamedShapes::values).flatten().any(|&size| size == 0) {
         report.add(&at("shapes"), "expected sizes from 1 on");
@@ -159,6 +164,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
         batching,
         monitor,
         capture,
+        traffic,
     }
 }
 
@@ -223,7 +229,7 @@ fn signature(raw: RawSignature, key: &str, report: &mut Report<'_>) -> Signature
     Signature { inputs: specs(raw.inputs), outputs: specs(raw.outputs) }
 }
 
-fn is_alias(name: &str) -> bool {
+pub(super) fn is_alias(name: &str) -> bool {
     let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
     let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     name.starts_with(begins) && name.chars().all(goes_on)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::alerts::RawAlerts;
 use super::capture::{RawCapture, RawCaptures};
 use super::monitor::RawMonitor;
+use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
 
 const fn seconds(seconds: u64) -> HumanDuration {
@@ -26,6 +27,7 @@ pub(super) struct RawConfig {
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
     pub(super) capture: RawCaptures,
+    pub(super) shadowing: RawShadowing,
     pub(super) alerts: RawAlerts,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
@@ -225,6 +227,8 @@ pub(super) struct RawModel {
     pub(super) monitor: Option<RawMonitor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) capture: Option<RawCapture>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<RawTraffic>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,6 +307,10 @@ impl RawModel {
                 (own, base) => own.or(base),
             },
             capture: match (self.capture, base.capture) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            traffic: match (self.traffic, base.traffic) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

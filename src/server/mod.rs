@@ -12,18 +12,24 @@
 
 mod account;
 mod admin;
+mod asking;
 mod beside;
 mod body;
+mod clock;
 mod connections;
 mod control;
 mod drift;
 mod feedback;
 mod infer;
 mod metadata;
+mod openapi;
 mod panics;
 mod predict;
 mod reply;
 mod route;
+mod rows;
+mod tables;
+mod v1;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -148,6 +154,9 @@ pub fn data_plane(
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
     let plane =
         Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors, capture });
+    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let admission = Admission::new(&telemetry);
+    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
     let service = stack(
         &telemetry,
         "data",
@@ -221,8 +230,10 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     let uri = call.head.uri.clone();
     let route = Route::of(uri.path());
     if route == Route::Unknown {
-        let message =
-            format!("there is nothing at {}; the protocol's calls are below /v2", uri.path());
+        let message = format!(
+            "there is nothing at {}; the protocols' calls are below /v2 and /v1",
+            uri.path()
+        );
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();
@@ -231,6 +242,13 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::Predict(target) => rows::predict(plane, call, &target).await,
+        Route::V1Predict(target) => v1::predict(plane, call, &target).await,
+        Route::V1Other(verb) => v1::refused(verb),
+        Route::V1Live => v1::live(),
+        Route::OpenApi => openapi::data(),
+        Route::V1Models => v1::models(plane),
+        Route::V1Model(target) => v1::model(plane, &target),
         Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),

@@ -3,6 +3,10 @@
 //! Labels take their values from the configuration (model names) or from closed enums, never
 //! from a request, since a Prometheus series lives as long as the process.
 
+mod capture;
+
+pub use capture::*;
+
 /// A counter or a gauge.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -121,6 +125,68 @@ pub const QUARANTINES: Metric = metric(
 pub const DEMOTIONS: Metric = metric(
     "tidegate_inline_demotions_total",
     "Versions sent to the compute pool since they held up I/O threads for longer than expected.",
+);
+/// Copies of requests for shadows, by `model` and `outcome`.
+pub const COPIES: Metric = metric(
+    "tidegate_shadow_copies_total",
+    "Copies of requests for shadows that ended: compared, failed, timed_out, or dropped since there was no room.",
+);
+/// Copies that wait for their shadow, or are being run.
+pub const COPIES_WAITING: Metric =
+    metric("tidegate_shadow_copies_waiting", "Copies of requests that wait for shadows or run.");
+/// Shares of the traffic, by `model`, `version` and `slot`. Made at each scrape; so is all that follows
+/// about comparisons, by `model`, `primary` and `candidate`.
+pub const TRAFFIC_SHARE: Metric = metric(
+    "tidegate_traffic_share",
+    "Share of the requests that a version answers (primary, canary) or gets copies of (shadow).",
+);
+/// Requests compared.
+pub const COMPARED: Metric = metric(
+    "tidegate_comparison_requests_total",
+    "Copied requests that came to an end on both sides.",
+);
+/// Rows compared.
+pub const COMPARED_ROWS: Metric =
+    metric("tidegate_comparison_rows_total", "Rows compared between primary and candidate.");
+/// Rows that agree.
+pub const COMPARED_AGREED: Metric = metric(
+    "tidegate_comparison_rows_agreed_total",
+    "Rows on which primary and candidate name the same class, or are within the tolerance where there are no classes.",
+);
+/// Rows within the tolerance.
+pub const COMPARED_WITHIN: Metric = metric(
+    "tidegate_comparison_rows_within_total",
+    "Rows of which all outputs are within the tolerance.",
+);
+/// Requests that failed, by `side` as well.
+pub const COMPARED_ERRORS: Metric = metric(
+    "tidegate_comparison_errors_total",
+    "Copied requests that the candidate, the primary or both failed on.",
+);
+/// Requests that took the candidate longer than allowed.
+pub const COMPARED_SLOWER: Metric = metric(
+    "tidegate_comparison_slower_total",
+    "Copied requests that took the candidate more than latency_ratio times the primary's time.",
+);
+/// The ratio of both times.
+pub const COMPARED_LATENCY: Metric = metric(
+    "tidegate_comparison_latency_ratio",
+    "Geometric mean of the candidate's time over the primary's, request by request.",
+);
+/// The largest difference, by `output` as well.
+pub const COMPARED_MAX: Metric = metric(
+    "tidegate_comparison_difference_max",
+    "Largest absolute difference of an output between primary and candidate.",
+);
+/// The mean difference, by `output` as well.
+pub const COMPARED_MEAN: Metric = metric(
+    "tidegate_comparison_difference_mean",
+    "Mean absolute difference of an output between primary and candidate.",
+);
+/// How far outputs are apart as a whole, by `output` as well.
+pub const COMPARED_PSI: Metric = metric(
+    "tidegate_comparison_psi",
+    "Population stability index of the candidate's output against the primary's, in nats.",
 );
 /// Attempts to load a version, by `model` and `outcome`.
 pub const LOADS: Metric = metric("tidegate_model_loads_total", "Attempts to load a model version.");
@@ -316,48 +382,6 @@ pub const MONITOR_OBSERVATIONS: Metric = metric(
     "Answers offered to the monitor, by outcome: observed, or dropped since its queue was full.",
 );
 
-/// Rows recorded and on the disk, by `model`.
-pub const CAPTURED_ROWS: Metric =
-    metric("tidegate_capture_rows_total", "Rows that were recorded and are on the disk.");
-/// Bytes that they take, by `model`.
-pub const CAPTURED_BYTES: Metric =
-    metric("tidegate_capture_bytes_total", "Bytes of recorded rows, compressed.");
-/// Files completed, by `model`.
-pub const CAPTURED_FILES: Metric =
-    metric("tidegate_capture_files_total", "Files of recorded rows that were completed.");
-/// Files removed since they were too old or too many, by `model`.
-pub const CAPTURE_REMOVED: Metric = metric(
-    "tidegate_capture_files_removed_total",
-    "Files of recorded rows that were removed, as capture.keep_time and capture.keep_size ask.",
-);
-/// Rows that are not recorded although they should be, by `reason`.
-pub const CAPTURE_DROPPED: Metric = metric(
-    "tidegate_capture_dropped_total",
-    "Rows that could not be recorded, by reason: queue (the thread was behind), disk (it failed or was full) or spool (files wait for an object store).",
-);
-/// Failures of disks.
-pub const CAPTURE_ERRORS: Metric =
-    metric("tidegate_capture_errors_total", "Failed attempts to write recorded rows.");
-/// Files put into object stores, by `outcome`.
-pub const CAPTURE_UPLOADS: Metric = metric(
-    "tidegate_capture_uploads_total",
-    "Files put into object stores, and attempts that failed, by outcome.",
-);
-/// Bytes of files that wait for an object store.
-pub const CAPTURE_SPOOLED: Metric =
-    metric("tidegate_capture_spool_bytes", "Bytes of files that wait for their object store.");
-/// Requests that wait to be recorded.
-pub const CAPTURE_WAITING: Metric =
-    metric("tidegate_capture_waiting", "Requests that wait to be recorded.");
-/// How far recording is behind.
-pub const CAPTURE_LAG: Metric = metric(
-    "tidegate_capture_lag_seconds",
-    "Time between an answer and the reading of its record by the thread that writes.",
-);
-/// What recording costs.
-pub const CAPTURE_CPU: Metric =
-    metric("tidegate_capture_cpu_seconds_total", "CPU seconds of the thread that records.");
-
 /// From head read to answer ready, by `model`, `slot`.
 pub const DURATION: HistogramMetric =
     latency("tidegate_prediction_duration_seconds", "Time from the request's head to its answer.");
@@ -382,6 +406,7 @@ pub const LOAD_DURATION: HistogramMetric =
 
 /// All counters.
 pub const COUNTERS: &[Metric] = &[
+    COPIES,
     RECEIVED,
     ENDED,
     REQUEST_BYTES,
@@ -414,6 +439,7 @@ pub const COUNTERS: &[Metric] = &[
 
 /// All gauges.
 pub const GAUGES: &[Metric] = &[
+    COPIES_WAITING,
     IN_FLIGHT,
     CONNECTIONS,
     PREDICTIONS_IN_FLIGHT,

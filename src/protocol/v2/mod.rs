@@ -24,12 +24,14 @@ mod error;
 mod feedback;
 mod numbers;
 mod request;
+mod short;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, AnswerOutput, LEND_FROM, encode_answer};
+pub(super) use answer::{float, integer, string};
 pub use classification::classify;
 pub use client::{DecodedAnswer, decode_answer, encode_request};
 pub use error::ProtocolError;
