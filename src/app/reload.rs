@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Source, unix_seconds};
+use super::{Source, traces, unix_seconds};
 use crate::alert;
 use crate::capture::Capture;
 use crate::config::{Change, Config, Effect, difference};
@@ -17,6 +17,7 @@ use crate::registry::Registry;
 use crate::repository;
 use crate::server::{ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 use crate::telemetry::logging::{Logging, parse_level};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 
 /// A file that is being saved gives several events: they are waited out.
@@ -33,6 +34,7 @@ pub(super) struct Reloader {
     logging: Arc<Logging>,
     alerts: alert::Sender,
     capture: Capture,
+    tracer: Tracer,
     last: Arc<Mutex<LastReload>>,
 }
 
@@ -43,9 +45,10 @@ impl Reloader {
         telemetry: Arc<Telemetry>,
         logging: Arc<Logging>,
         (alerts, capture): (alert::Sender, Capture),
+        tracer: Tracer,
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
-        let this = Self { source, registry, telemetry, logging, alerts, capture, last };
+        let this = Self { source, registry, telemetry, logging, alerts, capture, tracer, last };
         this.publish(true);
         this
     }
@@ -134,6 +137,7 @@ impl Reloader {
         }
         self.alerts.configure(&config.alerts);
         self.capture.configured(&config.digest);
+        traces::configure(&self.tracer, &config.tracing);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes).collect();

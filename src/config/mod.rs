@@ -7,12 +7,14 @@
 
 mod alerts;
 mod capture;
+mod cors;
 mod difference;
 mod environment;
 mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod tracing;
 mod traffic;
 mod units;
 
@@ -26,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
 pub use capture::{Always, Capture, Captures, Redaction};
+pub use cors::Cors;
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -34,6 +37,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
 };
@@ -68,6 +72,8 @@ pub struct Config {
     pub capture: Captures,
     /// What copies of requests may take of the machine.
     pub shadowing: Shadowing,
+    /// Where spans go.
+    pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// The models that are named, with their settings.
@@ -96,6 +102,10 @@ pub struct Server {
     pub io_threads: ThreadCount,
     /// Threads of the compute pool.
     pub compute_threads: ThreadCount,
+    /// Whether every answer says how long each part of it took.
+    pub timing: bool,
+    /// Whose pages may use the data plane from a browser.
+    pub cors: Cors,
 }
 
 /// A number of threads.
@@ -272,6 +282,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         observe,
         capture,
         shadowing,
+        tracing,
         alerts,
         defaults,
         models,
@@ -282,6 +293,8 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
+        timing: server.timing,
+        cors: cors::validate(server.cors, report),
     };
     if server.http == server.admin && server.http.port() != 0 {
         report
@@ -309,6 +322,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         report.add("repository.path", "must name a folder");
     }
     let shadowing = traffic::shadowing(&shadowing, report);
+    let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
     let capture = capture::validate_machine(capture, report);
     let mut named = BTreeMap::new();
@@ -351,6 +365,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         },
         capture,
         shadowing,
+        tracing,
         alerts,
         models: validated,
         folder: folder.to_owned(),

@@ -26,7 +26,7 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 /// Milliseconds that the client is willing to wait.
 pub(super) const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Asks for `server-timing` on the answer; so does the same header on the request.
-const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
+pub(super) const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Names the exact model that answered.
 const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
@@ -64,11 +64,11 @@ pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) ->
 }
 
 async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Reply, InferError> {
-    let Call { head, body, received, id } = call;
-    let (limits, in_flight) = {
+    let Call { head, body, received, id, trace } = call;
+    let (limits, in_flight, is_timed) = {
         let table = plane.registry.live();
         let limits = &table.config.limits;
-        ((limits.body, limits.body_time), limits.in_flight)
+        ((limits.body, limits.body_time), limits.in_flight, table.config.server.timing)
     };
     let _place = plane.admission.admit(in_flight)?;
     let body = body::read(&head, body, limits.0, limits.1).await?;
@@ -84,6 +84,7 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
         head,
         id: &id,
         received,
+        trace: trace.as_deref(),
     };
     let decode = move |version: &Version| {
         let request = v2::decode_request(&body, json_length?, version.signature())?;
@@ -100,7 +101,8 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
     if let Some(length) = json_length {
         reply.set(JSON_LENGTH, HeaderValue::from(length));
     }
-    tell(&mut reply, &version, &flags, &timings, head);
+    let is_timed = is_timed || head.contains_key(WANTS_TIMING);
+    tell(&mut reply, &version, &flags, is_timed.then_some(&timings));
     body::compress(head, &mut reply, body.into(), lent);
     Ok(reply)
 }
@@ -163,13 +165,7 @@ fn estimated_size(outputs: &[AnswerOutput<'_>]) -> usize {
 
 /// Tells in the answer's head who answered, what the monitor's rules say and, where that is asked
 /// for, where the time went.
-pub(super) fn tell(
-    reply: &mut Reply,
-    version: &Version,
-    flags: &Flags,
-    timings: &Timings,
-    head: &HeaderMap,
-) {
+pub(super) fn tell(reply: &mut Reply, version: &Version, flags: &Flags, timings: Option<&Timings>) {
     // Digests and numbers are plain text: this cannot fail.
     for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
@@ -177,7 +173,7 @@ pub(super) fn tell(
         }
     }
     flags.tell(reply);
-    if head.contains_key(WANTS_TIMING) {
+    if let Some(timings) = timings {
         reply.set(SERVER_TIMING, server_timing(timings));
     }
 }

@@ -18,6 +18,7 @@ mod body;
 mod clock;
 mod connections;
 mod control;
+mod cors;
 mod drift;
 mod feedback;
 mod infer;
@@ -29,6 +30,7 @@ mod reply;
 mod route;
 mod rows;
 mod tables;
+mod traced;
 mod v1;
 
 use std::convert::Infallible;
@@ -49,9 +51,11 @@ use crate::capture::Capture;
 use crate::error::Code;
 use crate::observe::Monitors;
 use crate::registry::{LiveTable, Registry, State};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
 use connections::Connections;
+use cors::Visitor;
 use panics::CatchPanicLayer;
 use predict::Admission;
 use reply::{Body, Reply};
@@ -122,6 +126,8 @@ pub struct Parts {
     pub monitors: Monitors,
     /// Who records it.
     pub capture: Capture,
+    /// Which requests are traced.
+    pub tracer: Tracer,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -150,17 +156,15 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, capture, drain } = parts.clone();
-    let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
+    let Parts { registry, telemetry, health, monitors, capture, tracer, drain } = parts.clone();
+    let admission = Admission::new(&telemetry);
     let plane =
         Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors, capture });
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
-    let admission = Admission::new(&telemetry);
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
     let service = stack(
         &telemetry,
         "data",
         registry.clone(),
+        tracer,
         |path| Route::of(path).label(),
         move |call| {
             let plane = Arc::clone(&plane);
@@ -190,7 +194,8 @@ pub fn admin_plane(
         last_reload,
         started_at,
     });
-    let service = stack(&telemetry, "admin", registry.clone(), admin::label, move |call| {
+    let tracer = Tracer::off();
+    let service = stack(&telemetry, "admin", registry.clone(), tracer, admin::label, move |call| {
         let plane = Arc::clone(&plane);
         async move { Ok(admin::handle(&plane, call).await) }
     });
@@ -204,6 +209,7 @@ fn stack<H, F>(
     telemetry: &Telemetry,
     plane: &'static str,
     registry: Registry,
+    tracer: Tracer,
     label: fn(&str) -> route::Label,
     handler: H,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -218,17 +224,31 @@ where
     let panics = telemetry.counter(names::PANICS, &[("where", "handler")]);
     ServiceBuilder::new()
         // Outermost, so that whatever ends a request below is in the books.
-        .layer(AccountLayer { metrics, registry, label })
+        .layer(AccountLayer { metrics, registry, label, tracer })
         // Directly around the handlers: a panic is a reply like any other to the books.
         .layer(CatchPanicLayer { panics })
         .service(tower::service_fn(handler))
 }
 
-/// Routes a request of the data plane.
+/// Answers a request of the data plane.
 async fn handle(plane: &DataPlane, call: Call) -> Reply {
+    let visitor = Visitor::of(&plane.registry.live().config.server.cors, &call.head);
+    let mut reply = route(plane, call).await;
+    if let Some(visitor) = visitor {
+        visitor.tell(&mut reply);
+    }
+    reply
+}
+
+/// Routes a request of the data plane.
+async fn route(plane: &DataPlane, call: Call) -> Reply {
     // The target borrows the path, which is cheap to share and outlives the head's other parts.
     let uri = call.head.uri.clone();
     let route = Route::of(uri.path());
+    let is_options = call.head.method == http::Method::OPTIONS;
+    if is_options && uri.path() == "*" {
+        return Reply::options("GET, HEAD, POST, OPTIONS");
+    }
     if route == Route::Unknown {
         let message = format!(
             "there is nothing at {}; the protocols' calls are below /v2 and /v1",
@@ -237,6 +257,9 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();
+    if is_options {
+        return Reply::options(methods.as_str());
+    }
     if !methods.allow(&call.head.method) {
         return Reply::method_not_allowed(&call.head.method, uri.path(), methods);
     }

@@ -26,6 +26,7 @@ use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
 use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
+use crate::telemetry::trace::{Inside, Times, Trace};
 use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
 
@@ -129,6 +130,8 @@ pub(super) struct Question<'a> {
     pub(super) id: &'a HeaderValue,
     /// When the head was read.
     pub(super) received: Instant,
+    /// Where it is traced: is told what happens inside.
+    pub(super) trace: Option<&'a Trace>,
 }
 
 /// A decoded request.
@@ -224,12 +227,16 @@ pub(super) async fn predict<F: Send + 'static, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
 ) -> Result<Predicted<T>, PredictError> {
     let received = question.received;
+    let trace = question.trace.filter(|trace| trace.is_sampled());
     let prediction = {
         // The one look at what serves: everything after it is this version's.
         let table = plane.registry.live();
         let serving = table.resolve(question.model, question.version)?;
         let Serving { version, metrics, slot } = serving.clone();
         let (protocol, slot) = (question.protocol, slot.label());
+        if let Some(trace) = trace {
+            trace.resolved(inside(&version, slot));
+        }
         Prediction { protocol, metrics, version, slot, received, ended: false }
     };
     let version = Arc::clone(&prediction.version);
@@ -247,7 +254,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
     let answerer = Answerer { version: &version, slot: prediction.slot, question };
     let outcome = match outcome {
         Ok(finished) => {
-            let Finished { answer, rows, timings, flags, observed } = finished;
+            let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
             for (when, rows) in &flags.held {
                 prediction.metrics.rule_held(*when, rows.len());
             }
@@ -256,7 +263,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
                 let error = answer.as_ref().err();
                 answerer.observe(&plane.monitors, &plane.capture, observed, error);
             }
-            answer.map(|answer| (answer, rows, timings, flags))
+            answer.map(|answer| (answer, rows, batch_rows, timings, flags))
         }
         Err(unanswered) => {
             let Unanswered { error, unrun } = *unanswered;
@@ -265,7 +272,10 @@ pub(super) async fn predict<F: Send + 'static, T>(
         }
     };
     match outcome {
-        Ok((answer, rows, timings, flags)) => {
+        Ok((answer, rows, batch_rows, timings, flags)) => {
+            if let Some(trace) = trace {
+                trace.answered(times(rows, batch_rows, &timings));
+            }
             prediction.answered(rows, &timings);
             Ok(Predicted { answer, version, timings, flags })
         }
@@ -335,6 +345,7 @@ struct Finished<T> {
     /// Refused where a rule of the monitor says so: it is observed all the same.
     answer: Result<T, PredictError>,
     rows: usize,
+    batch_rows: usize,
     timings: Timings,
     flags: Flags,
     observed: Option<Observed>,
@@ -397,10 +408,11 @@ async fn finish<F, T>(
         compute: execution.computed,
         encode: ended.saturating_duration_since(begun),
     };
-    let batch = (execution.batch, execution.first_row, execution.batch_rows);
+    let batch_rows = execution.batch_rows;
+    let batch = (execution.batch, execution.first_row, batch_rows);
     let outputs = execution.outputs;
     let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
-    Ok(Finished { answer, rows, timings, flags, observed })
+    Ok(Finished { answer, rows, batch_rows, timings, flags, observed })
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.
@@ -410,6 +422,21 @@ fn replace(outputs: &[Tensor], replaced: Vec<(usize, Tensor)>) -> Option<Vec<Ten
         told[position] = tensor;
     }
     Some(told)
+}
+
+/// What a trace is told of who answers.
+fn inside(version: &Version, slot: &'static str) -> Inside {
+    Inside {
+        model: Arc::clone(&version.model),
+        version: version.number,
+        digest: version.digest.clone(),
+        slot,
+    }
+}
+
+fn times(rows: usize, batch_rows: usize, timings: &Timings) -> Times {
+    let Timings { total, queue, decode, compute, encode } = *timings;
+    Times { rows, batch_rows, total, decode, queue, compute, encode }
 }
 
 fn protocol(version: &Version, error: ProtocolError) -> PredictError {

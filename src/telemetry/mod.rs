@@ -1,4 +1,4 @@
-//! Metrics and logs.
+//! Metrics, logs and traces.
 //!
 //! [`names`] declares every metric; [`Telemetry`] hands out handles, which their users hold: no
 //! name is looked up while a request is served. There is no global recorder, so that several
@@ -13,6 +13,7 @@ mod histogram;
 pub mod logging;
 pub mod names;
 mod sharded;
+pub mod trace;
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
