@@ -216,12 +216,17 @@ impl Subject {
         }
     }
 
+    /// Whether requests on which a shadow disagrees are recorded in any case.
+    #[must_use]
+    pub fn wants_disagreements(&self) -> bool {
+        self.settings.always.contains(&Always::Disagreements)
+    }
+
     /// Why a request of that id is recorded on which a shadow disagrees; nothing where it is not, or
     /// is in the sample.
     #[must_use]
     pub fn disagreement(&self, id: &[u8]) -> Option<Reason> {
-        let wanted = self.settings.always.contains(&Always::Disagreements) && !self.takes(id);
-        wanted.then_some(Reason::Disagreement)
+        (self.wants_disagreements() && !self.takes(id)).then_some(Reason::Disagreement)
     }
 
     pub(super) fn scorer(&self) -> Option<&Arc<dyn Score>> {

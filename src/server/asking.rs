@@ -32,7 +32,7 @@ pub(super) struct Written {
 /// Answers a prediction. `decode` is given the body and how many bytes its tensors may take.
 pub(super) async fn ask<F: Send + 'static>(
     plane: &DataPlane,
-    call: Call,
+    call: &mut Call,
     target: &Target<'_>,
     protocol: Protocol,
     decode: impl FnOnce(&Version, &Bytes, usize) -> Result<Decoded<F>, ProtocolError> + Send + 'static,
@@ -46,7 +46,7 @@ pub(super) async fn ask<F: Send + 'static>(
 
 async fn exchange<F: Send + 'static>(
     plane: &DataPlane,
-    call: Call,
+    call: &mut Call,
     target: &Target<'_>,
     protocol: Protocol,
     decode: impl FnOnce(&Version, &Bytes, usize) -> Result<Decoded<F>, ProtocolError> + Send + 'static,
@@ -59,7 +59,7 @@ async fn exchange<F: Send + 'static>(
         ((limits.body, limits.body_time), limits.in_flight, table.config.server.timing)
     };
     let _place = plane.admission.admit(in_flight)?;
-    let body = body::read(&head, body, limits.0, limits.1).await?;
+    let body = body::read(head, body, limits.0, limits.1).await?;
     let head: &HeaderMap = &head.headers;
     let client = number(head, &CLIENT_TIMEOUT);
     let question = Question {
@@ -67,8 +67,8 @@ async fn exchange<F: Send + 'static>(
         model: &target.model,
         version: target.version.as_deref(),
         head,
-        id: &id,
-        received,
+        id,
+        received: *received,
         trace: trace.as_deref(),
     };
     let is_long = body.len() >= READ_ASIDE_FROM;

@@ -5,8 +5,8 @@
 //! Between them stands all that protocols share: resolving the version, the model's own limit, the
 //! deadline, the run, the monitor's rules, the books and the observation.
 //!
-//! Everything is plain functions but for one wait: [`start`] decodes, checks and, for a small model,
-//! runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
+//! Everything is plain functions but for one wait ([`wait`]): [`start`] decodes, checks and, for a
+//! small model, runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
 //!
 //! Here is also the place where the observation of an answer is offered to those who watch: in
 //! [`super::beside`], after the answer is ready and never before.
@@ -204,7 +204,6 @@ struct Started<F> {
     deadline: Instant,
     /// Held until the answer is encoded.
     _permit: Permit,
-    run: Run,
     /// The inputs, where the version is watched.
     inputs: Option<Vec<Tensor>>,
 }
@@ -247,13 +246,31 @@ pub(super) async fn predict<F: Send + 'static, T>(
     } else {
         start(&version, decode, received)
     };
-    let outcome = match started {
-        Ok(started) => finish(&version, started, encode, received).await,
+    let executed = match started {
+        Ok((started, Run::Done(execution))) => {
+            // It began when the request was admitted: one look at the clock less. On the way back
+            // from the pool some time has passed.
+            let ended = match is_long {
+                true => Instant::now(),
+                false => started.admitted + execution.computed,
+            };
+            Ok((started, execution, ended))
+        }
+        Ok((started, Run::Waiting(outcome))) => {
+            match wait(outcome, received, started.deadline).await {
+                Ok(execution) => Ok((started, execution, Instant::now())),
+                Err(error) => {
+                    let inputs = started.inputs.unwrap_or_default();
+                    Err(Unanswered::new(&version, error, started.id, inputs))
+                }
+            }
+        }
         Err(error) => Err(error),
     };
     let answerer = Answerer { version: &version, slot: prediction.slot, question };
-    let outcome = match outcome {
-        Ok(finished) => {
+    let outcome = match executed {
+        Ok((started, execution, begun)) => {
+            let finished = finish(&version, started, execution, encode, (received, begun));
             let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
             for (when, rows) in &flags.held {
                 prediction.metrics.rule_held(*when, rows.len());
@@ -291,7 +308,7 @@ fn start<F>(
     version: &Arc<Version>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
-) -> Result<Started<F>, Box<Unanswered>> {
+) -> Result<(Started<F>, Run), Box<Unanswered>> {
     let begun = Instant::now();
     let permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
@@ -300,12 +317,8 @@ fn start<F>(
     let deadline = received.checked_add(allowed).unwrap_or(received + version.deadline);
     let rows = inputs.first().map_or(1, Tensor::rows);
     let admitted = Instant::now();
-    let unrun = |error, id, inputs| {
-        let error = execute(version, error);
-        Box::new(Unanswered { error, unrun: Unrun { id, inputs } })
-    };
     if deadline <= admitted {
-        return Err(unrun(ExecuteError::Deadline(allowed), id, inputs));
+        return Err(Unanswered::new(version, ExecuteError::Deadline(allowed), id, inputs));
     }
     let executor = &version.executor;
     let is_watched = version.recorder.is_some() || version.capture.subject.is_some();
@@ -322,16 +335,28 @@ fn start<F>(
     };
     let run = match run {
         Ok(run) => run,
-        Err(error) => return Err(unrun(error, id, inputs.unwrap_or_default())),
+        Err(error) => return Err(Unanswered::new(version, error, id, inputs.unwrap_or_default())),
     };
     let decode = admitted.saturating_duration_since(begun);
-    Ok(Started { id, form, rows, decode, admitted, deadline, _permit: permit, run, inputs })
+    let started = Started { id, form, rows, decode, admitted, deadline, _permit: permit, inputs };
+    Ok((started, run))
 }
 
 /// A prediction that did not run.
 struct Unanswered {
     error: PredictError,
     unrun: Unrun,
+}
+
+impl Unanswered {
+    fn new(
+        version: &Version,
+        error: ExecuteError,
+        id: Option<Box<str>>,
+        inputs: Vec<Tensor>,
+    ) -> Box<Self> {
+        Box::new(Self { error: execute(version, error), unrun: Unrun { id, inputs } })
+    }
 }
 
 impl From<PredictError> for Box<Unanswered> {
@@ -351,39 +376,29 @@ struct Finished<T> {
     observed: Option<Observed>,
 }
 
-/// From execution to encoded answer.
-async fn finish<F, T>(
+/// Waits for the pool.
+async fn wait(
+    outcome: oneshot::Receiver<Result<Execution, ExecuteError>>,
+    received: Instant,
+    deadline: Instant,
+) -> Result<Execution, ExecuteError> {
+    match tokio::time::timeout_at(deadline.into(), outcome).await {
+        Ok(Ok(outcome)) => outcome,
+        // The pool answers everything that it takes, or is gone.
+        Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
+        Err(_) => Err(ExecuteError::Deadline(deadline.saturating_duration_since(received))),
+    }
+}
+
+/// From execution, which ended when encoding `begun`, to encoded answer.
+fn finish<F, T>(
     version: &Arc<Version>,
     started: Started<F>,
+    execution: Execution,
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
-    received: Instant,
-) -> Result<Finished<T>, Box<Unanswered>> {
-    let Started { id, form, rows, decode, admitted, deadline, _permit, run, inputs } = started;
-    let (execution, begun) = match run {
-        // It began when the request was admitted: one look at the clock less.
-        Run::Done(execution) => {
-            let ended = admitted + execution.computed;
-            (execution, ended)
-        }
-        Run::Waiting(outcome) => {
-            let allowed = deadline.saturating_duration_since(received);
-            let outcome = tokio::time::timeout_at(deadline.into(), outcome).await;
-            let outcome = match outcome {
-                Ok(Ok(outcome)) => outcome,
-                // The pool answers everything that it takes, or is gone.
-                Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
-                Err(_) => Err(ExecuteError::Deadline(allowed)),
-            };
-            match outcome {
-                Ok(execution) => (execution, Instant::now()),
-                Err(error) => {
-                    let error = execute(version, error);
-                    let unrun = Unrun { id, inputs: inputs.unwrap_or_default() };
-                    return Err(Box::new(Unanswered { error, unrun }));
-                }
-            }
-        }
-    };
+    (received, begun): (Instant, Instant),
+) -> Finished<T> {
+    let Started { id, form, rows, decode, _permit, inputs, .. } = started;
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -412,7 +427,7 @@ async fn finish<F, T>(
     let batch = (execution.batch, execution.first_row, batch_rows);
     let outputs = execution.outputs;
     let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
-    Ok(Finished { answer, rows, batch_rows, timings, flags, observed })
+    Finished { answer, rows, batch_rows, timings, flags, observed }
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.
