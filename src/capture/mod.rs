@@ -36,3 +36,6 @@ pub use names::{BASE, Timing};
 pub use offered::{Facts, Offered, Reason};
 pub use subject::{About, Score, Scores, Subject, SubjectError};
 pub use thread::{Capture, Thread, start};
+
+#[cfg(test)]
+mod tests;
