@@ -2,8 +2,8 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `capture` and `upload`,
-//! `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `shadow`, `capture` and
+//! `upload`, `log`.
 
 mod reload;
 mod source;
@@ -123,6 +123,16 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         threads::yield_to_clients,
     )
     .map_err(start_error)?;
+    let (shadows, shadow_thread) = observe::shadow::start(
+        &registry,
+        monitors.clone(),
+        &telemetry,
+        config.shadowing,
+        threads::yield_to_all,
+    )
+    .map_err(start_error)?;
+    let recording = capture.clone();
+    shadows.tell(move |disagreed| observe::disagreements::record(&recording, disagreed));
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -133,6 +143,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         monitors,
         capture,
         tracer: tracer.clone(),
+        shadows,
         drain: drains,
     };
     let data = {
@@ -184,13 +195,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     }))?;
     // Nothing that holds the registry is left but the monitor: its writer ends with them.
     drop((registry, data));
+    let shadow_thread = shadow_thread.end();
     let monitor_thread = monitor_thread.end();
     let capture_threads = capture_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
     let threads = registry_threads.0.into_iter().chain(compute);
-    let threads = threads.chain([monitor_thread]);
+    let threads = threads.chain([monitor_thread, shadow_thread]);
     threads::join(threads, JOIN_AT_MOST);
     // What was recorded is written, as long as what was accepted may be answered.
     threads::join(capture_threads.into_iter(), limits.drain.max(JOIN_AT_MOST));

@@ -9,6 +9,7 @@ mod baseline;
 mod bundle;
 mod check;
 mod client;
+mod compare;
 mod completions;
 mod drift;
 mod feedback;
@@ -60,6 +61,7 @@ enum Command {
     Predict(predict::Predict),
     Baseline(baseline::BaselineCommand),
     Drift(drift::Drift),
+    Compare(compare::Compare),
     Alert(alert::Alert),
     Feedback(feedback::Feedback),
     Replay(Box<replay::Replay>),
@@ -127,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::Predict(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Drift(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Feedback(command) => command.run(),
         Command::Replay(command) => command.run(),

@@ -15,7 +15,9 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod choice;
 mod clock;
+mod compare;
 mod connections;
 mod control;
 mod cors;
@@ -50,6 +52,7 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 use crate::capture::Capture;
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
@@ -110,6 +113,7 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    shadows: Shadows,
     capture: Capture,
 }
 
@@ -128,6 +132,8 @@ pub struct Parts {
     pub capture: Capture,
     /// Which requests are traced.
     pub tracer: Tracer,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -156,10 +162,18 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, capture, tracer, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, capture, shadows, tracer, drain } =
+        parts.clone();
     let admission = Admission::new(&telemetry);
-    let plane =
-        Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors, capture });
+    let registry_of_plane = registry.clone();
+    let plane = Arc::new(DataPlane {
+        registry: registry_of_plane,
+        health,
+        admission,
+        monitors,
+        shadows,
+        capture,
+    });
     let service = stack(
         &telemetry,
         "data",
@@ -181,12 +195,13 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain, .. } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, drain, .. } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        shadows,
         config,
         last_reload,
         started_at,
