@@ -460,9 +460,15 @@ fn run_batch(runner: &Runner, entries: Vec<Entry>) {
         if let Some(answers) = answers {
             let computed = started.elapsed();
             runner.count(batch_rows, computed);
+            let batch = batch::next_number();
+            let mut first_row = 0;
             let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
                 let queued = started.saturating_duration_since(entry.admitted);
-                (entry.reply, Ok(Execution { outputs, queued, computed, batch_rows }))
+                let first = first_row;
+                first_row += entry.rows;
+                let execution =
+                    Execution { outputs, queued, computed, batch_rows, batch, first_row: first };
+                (entry.reply, Ok(execution))
             });
             reply::send_all(told.collect());
             return;
