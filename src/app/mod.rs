@@ -2,7 +2,8 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `shadow`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `shadow`, `capture` and
+//! `upload`, `log`.
 
 mod evidence;
 mod reload;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 pub use source::{ReadError, Source};
 
 use crate::alert;
+use crate::capture;
 use crate::config::Config;
 use crate::observe::{self, Told};
 use crate::registry::Registry;
@@ -32,7 +34,7 @@ use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
-use reload::Reloader;
+use reload::{Followers, Reloader};
 
 /// Requests for a change of configuration that wait, at most.
 const CONFIG_REQUESTS: usize = 16;
@@ -120,6 +122,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (capture, capture_thread) = capture::start(
+        &telemetry,
+        &config.capture,
+        &config.digest,
+        &config.folder,
+        threads::yield_to_clients,
+    )
+    .map_err(start_error)?;
     let (shadows, shadow_thread) = observe::shadow::start(
         &registry,
         monitors.clone(),
@@ -129,6 +139,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     )
     .map_err(start_error)?;
     let (rollouts, driver) = rollouts::start(kept, &registry, &telemetry, (&monitors, &shadows));
+    let recording = capture.clone();
+    shadows.tell(move |disagreed| observe::disagreements::record(&recording, disagreed));
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -138,6 +150,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         health: Arc::clone(&health),
         monitors,
         rollouts,
+        capture,
         tracer: tracer.clone(),
         shadows,
         drain: drains,
@@ -196,12 +209,15 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     drop((registry, data));
     let shadow_thread = shadow_thread.end();
     let monitor_thread = monitor_thread.end();
+    let capture_threads = capture_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    let threads =
-        registry_threads.0.into_iter().chain(compute).chain([monitor_thread, shadow_thread]);
+    let threads = registry_threads.0.into_iter().chain(compute);
+    let threads = threads.chain([monitor_thread, shadow_thread]);
     threads::join(threads, JOIN_AT_MOST);
+    // What was recorded is written, as long as what was accepted may be answered.
+    threads::join(capture_threads.into_iter(), limits.drain.max(JOIN_AT_MOST));
     tracing::info!("ended");
     drop(logging);
     Ok(())
@@ -262,14 +278,18 @@ impl AdminPart {
         let (requests, received) = mpsc::channel(CONFIG_REQUESTS);
         let (accepting, _plane) =
             server::admin_plane(&parts, listener, requests, Arc::clone(&last_reload), now);
+        let followers = Followers {
+            alerts,
+            rollouts: parts.rollouts.clone(),
+            capture: parts.capture.clone(),
+            tracer,
+        };
         let reloader = Reloader::new(
             source,
             registry.clone(),
             Arc::clone(&telemetry),
             logging,
-            alerts,
-            parts.rollouts.clone(),
-            tracer,
+            followers,
             last_reload,
         );
         let looks = registry.clone();

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Source, traces, unix_seconds};
 use crate::alert;
+use crate::capture::Capture;
 use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
 use crate::registry::Registry;
@@ -26,15 +27,21 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How often the count of dropped log lines is published.
 const PUBLISH: Duration = Duration::from_secs(1);
 
+/// Who follows the configuration beside the registry.
+pub(super) struct Followers {
+    pub(super) alerts: alert::Sender,
+    pub(super) rollouts: Rollouts,
+    pub(super) capture: Capture,
+    pub(super) tracer: Tracer,
+}
+
 /// Owns the running configuration.
 pub(super) struct Reloader {
     source: Source,
     registry: Registry,
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
-    alerts: alert::Sender,
-    rollouts: Rollouts,
-    tracer: Tracer,
+    followers: Followers,
     last: Arc<Mutex<LastReload>>,
 }
 
@@ -44,12 +51,10 @@ impl Reloader {
         registry: Registry,
         telemetry: Arc<Telemetry>,
         logging: Arc<Logging>,
-        alerts: alert::Sender,
-        rollouts: Rollouts,
-        tracer: Tracer,
+        followers: Followers,
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
-        let this = Self { source, registry, telemetry, logging, alerts, rollouts, tracer, last };
+        let this = Self { source, registry, telemetry, logging, followers, last };
         this.publish(true);
         this
     }
@@ -136,8 +141,9 @@ impl Reloader {
         if let Err(error) = self.logging.set_level(&config.log.level) {
             tracing::warn!(error, "the log keeps its level");
         }
-        self.alerts.configure(&config.alerts);
-        traces::configure(&self.tracer, &config.tracing);
+        self.followers.alerts.configure(&config.alerts);
+        self.followers.capture.configured(&config.digest);
+        traces::configure(&self.followers.tracer, &config.tracing);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes).collect();
@@ -152,7 +158,7 @@ impl Reloader {
         let config = Arc::new(config.map_err(|error| invalid(&error.to_string()))?);
         check_level(&config)?;
         let changes = self.changes(&config);
-        let disagreements = self.rollouts.disagreements(&config);
+        let disagreements = self.followers.rollouts.disagreements(&config);
         let applied = self.registry.plan(config).await.map_err(|error| fault(&error))?;
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes);
         Ok(lines.chain(disagreements).collect())

@@ -6,6 +6,7 @@
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
 mod alerts;
+mod capture;
 mod cors;
 mod difference;
 mod environment;
@@ -27,6 +28,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
+pub use capture::{Always, Capture, Captures, Redaction};
 pub use cors::Cors;
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
@@ -68,6 +70,8 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// What recorded predictions may take of the machine.
+    pub capture: Captures,
     /// What copies of requests may take of the machine.
     pub shadowing: Shadowing,
     /// Where spans go.
@@ -81,6 +85,8 @@ pub struct Config {
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
     /// comments and the order of keys do not matter.
     pub digest: String,
+    /// The file's folder, which paths are relative to.
+    pub folder: PathBuf,
     /// Every key, dotted, with its value as text.
     keys: BTreeMap<String, String>,
     defaults: RawModel,
@@ -280,6 +286,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        capture,
         shadowing,
         tracing,
         alerts,
@@ -336,6 +343,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     if store.path.as_ref().is_some_and(String::is_empty) {
         report.add("store.path", "must name a file");
     }
+    let capture = capture::validate_machine(capture, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -374,11 +382,13 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        capture,
         shadowing,
         tracing,
         alerts,
         store: store.path.map(|path| folder.join(path)),
         models: validated,
+        folder: folder.to_owned(),
         digest: format!("sha256:{digest}"),
         keys,
         defaults,

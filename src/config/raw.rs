@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::capture::{RawCapture, RawCaptures};
 use super::cors::RawCors;
 use super::monitor::RawMonitor;
 use super::rollout::RawRollout;
@@ -28,6 +29,7 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) capture: RawCaptures,
     pub(super) shadowing: RawShadowing,
     pub(super) tracing: RawTracing,
     pub(super) alerts: RawAlerts,
@@ -243,6 +245,7 @@ pub(super) struct RawModel {
     pub(super) monitor: Option<RawMonitor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rollout: Option<RawRollout>,
+    pub(super) capture: Option<RawCapture>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<RawTraffic>,
 }
@@ -323,6 +326,10 @@ impl RawModel {
                 (own, base) => own.or(base),
             },
             rollout: match (self.rollout, base.rollout) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            capture: match (self.capture, base.capture) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

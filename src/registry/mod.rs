@@ -19,6 +19,7 @@ mod naming;
 mod prepare;
 mod reaper;
 mod reconcile;
+mod recording;
 mod select;
 mod steer;
 mod table;
@@ -37,6 +38,7 @@ use tokio::sync::oneshot;
 
 pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
 pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
+pub use recording::Recording;
 pub use table::{
     Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,
     State,

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::latency::{Latency, LatencyCounts};
+use super::recording::Recording;
 use crate::engine::{Plan, WarmUp};
 use crate::error::{Code, Outcome};
 use crate::monitor::Recorder;
@@ -81,6 +82,8 @@ pub struct Version {
     pub rows: RowSchema,
     /// Who watches it, where it is watched.
     pub recorder: Option<Arc<Recorder>>,
+    /// What is recorded of its predictions.
+    pub capture: Recording,
     /// Why it is not watched although it should be.
     pub unwatched: Option<String>,
     /// The longest a prediction may take.

@@ -3,7 +3,12 @@
 //! Only requests whose inputs agree in every dimension but the first are put together, so no row
 //! is padded.
 
+<<<<<<< HEAD
 use std::time::Instant;
+=======
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+>>>>>>> main
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,6 +17,7 @@ use super::runner::Runner;
 use super::{Execution, reply};
 use crate::tensor::{Datatype, Shape, Tensor};
 
+<<<<<<< HEAD
 /// Runs what was taken together, and tells who waits.
 pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
     if let [_, _, ..] = entries.as_slice() {
@@ -43,6 +49,14 @@ pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
         }
         entry.reply.send(outcome);
     }
+=======
+static BATCHES: AtomicU64 = AtomicU64::new(1);
+
+/// The next batch's number. Only batches of several requests have one, so that what runs inline
+/// does not meet at the counter.
+pub(super) fn next_number() -> Option<NonZeroU64> {
+    NonZeroU64::new(BATCHES.fetch_add(1, Ordering::Relaxed))
+>>>>>>> main
 }
 
 /// Whether `a` and `b` can be one batch: the same inputs but for their rows.
@@ -54,7 +68,8 @@ pub(super) fn fit_together(a: &[Tensor], b: &[Tensor]) -> bool {
 }
 
 /// Puts the rows of all requests together, input by input. Nothing where they do not fit.
-pub(super) fn join(requests: &[&[Tensor]]) -> Option<Vec<Tensor>> {
+#[must_use]
+pub fn join(requests: &[&[Tensor]]) -> Option<Vec<Tensor>> {
     let (first, rest) = requests.split_first()?;
     if !rest.iter().all(|other| fit_together(first, other)) {
         return None;
@@ -74,7 +89,8 @@ fn join_input(requests: &[&[Tensor]], input: usize) -> Option<Tensor> {
 
 /// Takes a batch's outputs apart again: one list of outputs for each entry of `rows`, sharing the
 /// batch's memory. Nothing where an output does not have the batch's rows.
-pub(super) fn split(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<Vec<Tensor>>> {
+#[must_use]
+pub fn split(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<Vec<Tensor>>> {
     let mut answers: Vec<Vec<Tensor>> = rows.iter().map(|_| Vec::new()).collect();
     for output in outputs {
         let parts = split_output(output, rows)?;

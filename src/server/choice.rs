@@ -103,7 +103,7 @@ impl Choice {
         timings: &Timings,
     ) {
         let Some(copies) = self.copies() else { return };
-        let Observed { id, inputs, outputs } = observed;
+        let Observed { id, inputs, outputs, .. } = observed;
         let (computed, total) = (timings.compute, timings.total);
         shadows.offer(&OfferedCopy {
             copies,

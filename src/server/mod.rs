@@ -53,6 +53,7 @@ use tower::{Service, ServiceBuilder};
 
 pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 
+use crate::capture::Capture;
 use crate::error::Code;
 use crate::observe::Monitors;
 use crate::observe::shadow::Shadows;
@@ -121,6 +122,7 @@ pub struct DataPlane {
     shadows: Shadows,
     /// Turns true when the server drains: streams, which could go on for ever, end then.
     drain: watch::Receiver<bool>,
+    capture: Capture,
 }
 
 /// What both planes are built from.
@@ -136,6 +138,8 @@ pub struct Parts {
     pub monitors: Monitors,
     /// What becomes of candidates.
     pub rollouts: Rollouts,
+    /// Who records it.
+    pub capture: Capture,
     /// Which requests are traced.
     pub tracer: Tracer,
     /// Who gets copies of what it answers.
@@ -174,13 +178,14 @@ pub fn data_plane(
     grpc: Option<TcpListener>,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain, .. } = parts.clone();
-    let admission = Admission::new(&telemetry);
+    let Parts { registry, telemetry, health, monitors, capture, shadows, tracer, drain, .. } =
+        parts.clone();
     let plane = Arc::new(DataPlane {
         registry: registry.clone(),
         health,
-        admission,
+        admission: Admission::new(&telemetry),
         monitors,
+        capture,
         shadows,
         drain: drain.clone(),
     });

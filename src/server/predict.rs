@@ -20,7 +20,7 @@ use http::header::{HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
 use super::DataPlane;
-use super::beside::{Flags, Observed, observe};
+use super::beside::{Answerer, Flags, Observed, Unrun};
 use super::choice::Choice;
 use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
@@ -241,7 +241,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
         let (own, choice) = (Arc::clone(&version), choice.clone());
         let read = move || start(&own, choice.as_deref(), decode, received);
         let read = version.executor.run_aside(read).await;
-        read.unwrap_or_else(|error| Err(execute(&version, error)))
+        read.unwrap_or_else(|error| Err(execute(&version, error).into()))
     } else {
         start(&version, choice.as_deref(), decode, received)
     };
@@ -271,27 +271,37 @@ pub(super) async fn predict<F: Send + 'static, T>(
                     if let Some((choice, inputs)) = choice.as_deref().zip(started.inputs.as_ref()) {
                         choice.failed(started.id.as_deref(), inputs, &error);
                     }
-                    Err(execute(&version, error))
+                    let inputs = started.inputs.unwrap_or_default();
+                    Err(Unanswered::new(&version, error, started.id, inputs))
                 }
             }
         }
         Err(error) => Err(error),
     };
-    let outcome = executed.and_then(|(started, execution, begun)| {
-        let finished = finish(&version, started, execution, encode, (received, begun));
-        let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
-        for (when, rows) in &flags.held {
-            prediction.metrics.rule_held(*when, rows.len());
+    let answerer = Answerer { version: &version, slot: slot.label(), question };
+    let outcome = match executed {
+        Ok((started, execution, begun)) => {
+            let finished = finish(&version, started, execution, encode, (received, begun));
+            let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
+            for (when, rows) in &flags.held {
+                prediction.metrics.rule_held(*when, rows.len());
+            }
+            // The answer is ready: now, and never before, it is copied and observed.
+            if let Some((choice, observed)) = choice.as_ref().zip(observed.as_ref()) {
+                choice.copy(&plane.shadows, &version, question, observed, &timings);
+            }
+            if let Some(observed) = observed {
+                let error = answer.as_ref().err();
+                answerer.observe(&plane.monitors, &plane.capture, observed, error);
+            }
+            answer.map(|answer| (answer, rows, batch_rows, timings, flags))
         }
-        // The answer is ready: now, and never before, it is copied and observed.
-        if let Some((choice, observed)) = choice.as_ref().zip(observed.as_ref()) {
-            choice.copy(&plane.shadows, &version, question, observed, &timings);
+        Err(unanswered) => {
+            let Unanswered { error, unrun } = *unanswered;
+            answerer.unrun(&plane.capture, &unrun, &error);
+            Err(error)
         }
-        if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
-            observe(&plane.monitors, recorder, observed, question.head, question.id);
-        }
-        answer.map(|answer| (answer, rows, batch_rows, timings, flags))
-    });
+    };
     match outcome {
         Ok((answer, rows, batch_rows, timings, flags)) => {
             if let Some(trace) = trace {
@@ -316,7 +326,7 @@ fn start<F>(
     choice: Option<&Choice>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
-) -> Result<(Started<F>, Run), PredictError> {
+) -> Result<(Started<F>, Run), Box<Unanswered>> {
     let begun = Instant::now();
     let mut permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
@@ -332,11 +342,12 @@ fn start<F>(
     let rows = inputs.first().map_or(1, Tensor::rows);
     let admitted = Instant::now();
     if deadline <= admitted {
-        return Err(execute(version, ExecuteError::Deadline(allowed)));
+        return Err(Unanswered::new(version, ExecuteError::Deadline(allowed), id, inputs));
     }
     let executor = &version.executor;
     let copies = choice.and_then(Choice::copies);
-    let is_watched = version.recorder.is_some() || copies.is_some();
+    let is_recorded = version.capture.subject.is_some();
+    let is_watched = version.recorder.is_some() || copies.is_some() || is_recorded;
     let (run, inputs) = match executor.place(rows) {
         Placement::Inline => {
             let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
@@ -351,10 +362,36 @@ fn start<F>(
             (executor.submit(job).map(Run::Waiting), kept)
         }
     };
-    let run = run.map_err(|error| execute(version, error))?;
+    let run = match run {
+        Ok(run) => run,
+        Err(error) => return Err(Unanswered::new(version, error, id, inputs.unwrap_or_default())),
+    };
     let decode = admitted.saturating_duration_since(begun);
     let started = Started { id, form, rows, decode, admitted, deadline, _permit: permit, inputs };
     Ok((started, run))
+}
+
+/// A prediction that did not run.
+struct Unanswered {
+    error: PredictError,
+    unrun: Unrun,
+}
+
+impl Unanswered {
+    fn new(
+        version: &Version,
+        error: ExecuteError,
+        id: Option<Box<str>>,
+        inputs: Vec<Tensor>,
+    ) -> Box<Self> {
+        Box::new(Self { error: execute(version, error), unrun: Unrun { id, inputs } })
+    }
+}
+
+impl From<PredictError> for Box<Unanswered> {
+    fn from(error: PredictError) -> Self {
+        Self::new(Unanswered { error, unrun: Unrun::default() })
+    }
 }
 
 /// A prediction that ran.
@@ -416,7 +453,9 @@ fn finish<F, T>(
         encode: ended.saturating_duration_since(begun),
     };
     let batch_rows = execution.batch_rows;
-    let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
+    let batch = (execution.batch, execution.first_row, batch_rows);
+    let outputs = execution.outputs;
+    let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
     Finished { answer, rows, batch_rows, timings, flags, observed }
 }
 

@@ -4,6 +4,7 @@
 
 mod accounting;
 mod baseline;
+mod capture;
 mod cli;
 mod datatypes;
 mod drain;
