@@ -295,8 +295,10 @@ impl Worker {
         } else if !closed.is_empty() {
             self.retain_one(at);
         }
-        let root = self.streams[at].root().to_owned();
-        errors.iter().for_each(|error| self.complain(&root, error));
+        if !errors.is_empty() {
+            let root = self.streams[at].root().to_owned();
+            errors.iter().for_each(|error| self.complain(&root, error));
+        }
     }
 
     fn retain(&mut self) {
