@@ -127,7 +127,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         &config.capture,
         &config.digest,
         &config.folder,
-        threads::yield_to_clients,
+        // As much as it needs, since what is not written in time is lost; it needs little.
+        threads::yield_to_io,
     )
     .map_err(start_error)?;
     let (shadows, shadow_thread) = observe::shadow::start(
