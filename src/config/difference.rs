@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 13] = [
+const NEEDS_RESTART: &[&str] = &[
     "server.http",
     "server.admin",
     "server.shards",

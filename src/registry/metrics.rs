@@ -16,16 +16,25 @@ use crate::traffic::Slot;
 pub enum Protocol {
     /// Open Inference Protocol V2 over HTTP.
     V2Http,
+    /// KServe V1 over HTTP.
+    V1,
+    /// Rows by name, as JSON or CSV.
+    Rows,
+    /// Rows by name, as an Arrow IPC stream.
+    Arrow,
     /// No client's: the copy of a request, run by a shadow.
     Copy,
 }
 
 impl Protocol {
-    const ALL: [Self; 2] = [Self::V2Http, Self::Copy];
+    const ALL: [Self; 5] = [Self::V2Http, Self::V1, Self::Rows, Self::Arrow, Self::Copy];
 
     fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
+            Self::V1 => "v1",
+            Self::Rows => "rows",
+            Self::Arrow => "arrow",
             Self::Copy => "copy",
         }
     }
@@ -35,8 +44,8 @@ impl Protocol {
 #[derive(Debug)]
 pub struct SlotMetrics {
     /// By protocol, then by code.
-    predictions: Vec<[Counter; Code::ALL.len()]>,
-    rows: Counter,
+    predictions: Vec<Arc<Sharded<{ Code::ALL.len() }>>>,
+    rows: Arc<Sharded<1>>,
     duration: Arc<Histogram>,
     queue: Arc<Histogram>,
     compute: Arc<Histogram>,
@@ -47,15 +56,15 @@ impl SlotMetrics {
     fn new(telemetry: &Telemetry, model: &str, slot: Slot) -> Self {
         let labels = [("model", model), ("slot", slot.label())];
         let counters = |protocol: Protocol| {
-            Code::ALL.map(|code| {
+            telemetry.sharded(Code::ALL.map(|code| {
                 let [model, slot] = labels;
                 let labels = [model, slot, ("protocol", protocol.label()), ("code", code.label())];
                 telemetry.counter(names::PREDICTIONS, &labels)
-            })
+            }))
         };
         Self {
             predictions: Protocol::ALL.map(counters).into(),
-            rows: telemetry.counter(names::ROWS, &labels),
+            rows: telemetry.sharded([telemetry.counter(names::ROWS, &labels)]),
             duration: telemetry.histogram(names::DURATION, &labels),
             queue: telemetry.histogram(names::QUEUE_DURATION, &labels),
             compute: telemetry.histogram(names::COMPUTE_DURATION, &labels),
@@ -68,7 +77,7 @@ impl SlotMetrics {
 
     /// Counts a prediction that ended in `code`.
     pub fn ended(&self, protocol: Protocol, code: Code) {
-        self.predictions[protocol as usize][code.index()].increment(1);
+        self.predictions[protocol as usize].add(code.index(), 1);
     }
 
     /// Counts rows that a rule of the monitor held for.
@@ -78,7 +87,7 @@ impl SlotMetrics {
 
     /// Counts what an answered prediction took.
     pub fn answered(&self, rows: usize, timings: &Timings) {
-        self.rows.increment(rows as u64);
+        self.rows.add(0, rows as u64);
         self.duration.record_duration(timings.total);
         self.queue.record_duration(timings.queue);
         self.compute.record_duration(timings.compute);

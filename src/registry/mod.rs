@@ -14,6 +14,7 @@
 mod golden;
 mod memory;
 mod metrics;
+mod naming;
 mod prepare;
 mod reaper;
 mod reconcile;

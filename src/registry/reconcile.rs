@@ -20,6 +20,7 @@ use super::steer::Chosen;
 use super::table::{Copies, IndexEntry, LiveTable, Model, Remote, Serving, Shadow, Split, State};
 use super::version::{Loaded, Version};
 use crate::config::{self, Config};
+use crate::protocol::rows::RowSchema;
 use crate::repository::{self, Fingerprint, FoundModel, FoundVersion, Scan};
 use crate::scheduler::{Executor, Limits, Pool};
 use crate::stats::hash;
@@ -311,6 +312,7 @@ impl Reconciler {
             settings.labels.get(name).or_else(|| of_file(name).map(|(_, labels)| labels)).cloned()
         };
         let labels: Vec<_> = outputs.iter().map(|spec| labels_of(&spec.name)).collect();
+        let naming = super::naming::naming(loaded, &settings.monitor, &labels);
         let deadline = settings.deadline.unwrap_or(config.limits.deadline);
         let limits = Limits {
             max_in_flight: settings.max_in_flight.unwrap_or(config.limits.in_flight),
@@ -327,6 +329,7 @@ impl Reconciler {
             super::watch::recorder(name, number, &settings.monitor, loaded, &labels, before);
         if let Some(Serving { version, .. }) = before
             && version.labels == labels
+            && version.rows.naming() == &naming
             && version.deadline == deadline
             && *version.executor.limits() == limits
             && version.recorder.as_ref().map(Arc::as_ptr) == recorder.as_ref().map(Arc::as_ptr)
@@ -351,6 +354,7 @@ impl Reconciler {
             executor,
             statistics,
             labels,
+            rows: RowSchema::new(loaded.plan.signature(), naming),
             recorder,
             unwatched,
             deadline,

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::pool::{Class, Entry};
+use super::reply::Reply;
 use super::runner::Runner;
 use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue};
 use crate::telemetry::{Counter, Gauge, Histogram, Sharded, Telemetry, names};
@@ -156,14 +159,14 @@ impl Executor {
         }
     }
 
-    /// Runs on the calling thread.
+    /// Runs on the calling thread. `admitted` is now: a clock is not read where one has been.
     pub fn run_inline(
         &self,
         inputs: &[Tensor],
         rows: usize,
         admitted: Instant,
     ) -> Result<Execution, ExecuteError> {
-        let execution = self.runner.run_one(inputs, rows, admitted)?;
+        let execution = self.runner.run_one(inputs, rows, (admitted, admitted))?;
         self.runner.mind(execution.computed, false);
         Ok(execution)
     }
@@ -198,6 +201,8 @@ impl Executor {
         let Job { inputs, rows, priority, admitted, deadline } = job;
         let (reply, outcome) = oneshot::channel();
         let wait = Duration::ZERO;
+        let home = Handle::try_current().ok().map(|runtime| (thread::current().id(), runtime));
+        let reply = Reply { outcome: reply, home };
         let entry = Entry { inputs, rows, priority, admitted, deadline, wait, reply };
         self.pool.submit(queue, entry)?;
         Ok(outcome)
@@ -230,7 +235,8 @@ impl Executor {
         if self.runner.is_quarantined() {
             return Err(ExecuteError::Quarantined);
         }
-        self.runner.run_one(inputs, rows, Instant::now())
+        let now = Instant::now();
+        self.runner.run_one(inputs, rows, (now, now))
     }
 
     /// Whether it panicked so often that it is not run any more.

@@ -21,6 +21,7 @@ mod cost;
 mod errands;
 mod executor;
 mod pool;
+mod reply;
 mod runner;
 
 use std::time::Duration;

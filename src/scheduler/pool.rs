@@ -23,9 +23,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::errands::Errand;
+use super::reply::{self, Reply};
 use super::runner::Runner;
 use super::{ExecuteError, Execution, Limits, batch};
 use crate::telemetry::Gauge;
@@ -53,7 +52,7 @@ pub(super) struct Entry {
     pub(super) deadline: Instant,
     /// How long it would wait if all went as the cost model has it.
     pub(super) wait: Duration,
-    pub(super) reply: oneshot::Sender<Result<Execution, ExecuteError>>,
+    pub(super) reply: Reply,
 }
 
 impl Entry {
@@ -306,8 +305,7 @@ impl Waiting {
             } else if too_late <= now {
                 queue.runner.metrics.dropped_deadline.increment(1);
                 let allowed = entry.allowed();
-                // Nobody to tell if the caller left meanwhile.
-                drop(entry.reply.send(Err(ExecuteError::Deadline(allowed))));
+                entry.reply.send(Err(ExecuteError::Deadline(allowed)));
             } else {
                 rows += entry.rows;
                 batch.push(entry);
@@ -462,21 +460,22 @@ fn run_batch(runner: &Runner, entries: Vec<Entry>) {
         if let Some(answers) = answers {
             let computed = started.elapsed();
             runner.count(batch_rows, computed);
-            for (entry, outputs) in entries.into_iter().zip(answers) {
+            let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
                 let queued = started.saturating_duration_since(entry.admitted);
-                // Nobody to tell if the caller left meanwhile.
-                drop(entry.reply.send(Ok(Execution { outputs, queued, computed, batch_rows })));
-            }
+                (entry.reply, Ok(Execution { outputs, queued, computed, batch_rows }))
+            });
+            reply::send_all(told.collect());
             return;
         }
         // A batch that fails fails for one request's sake: each is run alone, so that the others
         // get their answer and it its own error.
     }
     for entry in entries {
-        let outcome = runner.run_one(&entry.inputs, entry.rows, entry.admitted);
+        let times = (entry.admitted, Instant::now());
+        let outcome = runner.run_one(&entry.inputs, entry.rows, times);
         if let Ok(execution) = &outcome {
             runner.mind(execution.computed, true);
         }
-        drop(entry.reply.send(outcome));
+        entry.reply.send(outcome);
     }
 }

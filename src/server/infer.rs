@@ -9,6 +9,7 @@ use http::header::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::account::Call;
+use super::beside::Flags;
 use super::predict::{Asked, DecodeError, PredictError, Predicted, Question, predict};
 use super::reply::{JSON, Reply};
 use super::route::Target;
@@ -23,7 +24,7 @@ use crate::tensor::Tensor;
 /// The length of the JSON part where binary tensors follow it.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 /// Milliseconds that the client is willing to wait.
-const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+pub(super) const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Asks for `server-timing` on the answer; so does the same header on the request.
 const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -34,11 +35,11 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 
 /// A JSON part from this size on is read on the compute pool: as JSON it takes milliseconds, in which
 /// an I/O thread serves no other connection.
-const READ_ASIDE_FROM: usize = 256 << 10;
+pub(super) const READ_ASIDE_FROM: usize = 256 << 10;
 
 /// Why a prediction over HTTP has no answer.
 #[derive(Debug, thiserror::Error)]
-enum InferError {
+pub(super) enum InferError {
     #[error(transparent)]
     Body(#[from] body::BodyError),
     #[error(transparent)]
@@ -94,11 +95,13 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
     let is_long = to_read >= READ_ASIDE_FROM;
     let predicted = predict(plane, &question, is_long, decode, encode).await?;
     let Predicted { answer, version, timings, flags } = predicted;
-    let mut reply = respond(&version, answer, head);
-    flags.tell(&mut reply);
-    if head.contains_key(WANTS_TIMING) {
-        reply.set(SERVER_TIMING, server_timing(&timings));
+    let Encoded { body, lent, json_length } = answer;
+    let mut reply = Reply::ok(if json_length.is_some() { OCTETS } else { JSON }, Bytes::new());
+    if let Some(length) = json_length {
+        reply.set(JSON_LENGTH, HeaderValue::from(length));
     }
+    tell(&mut reply, &version, &flags, &timings, head);
+    body::compress(head, &mut reply, body.into(), lent);
     Ok(reply)
 }
 
@@ -158,20 +161,25 @@ fn estimated_size(outputs: &[AnswerOutput<'_>]) -> usize {
     sizes.sum::<usize>() + 128
 }
 
-fn respond(version: &Version, encoded: Encoded, head: &HeaderMap) -> Reply {
-    let Encoded { body, lent, json_length } = encoded;
-    let mut reply = Reply::ok(if json_length.is_some() { OCTETS } else { JSON }, Bytes::new());
-    if let Some(length) = json_length {
-        reply.set(JSON_LENGTH, HeaderValue::from(length));
-    }
+/// Tells in the answer's head who answered, what the monitor's rules say and, where that is asked
+/// for, where the time went.
+pub(super) fn tell(
+    reply: &mut Reply,
+    version: &Version,
+    flags: &Flags,
+    timings: &Timings,
+    head: &HeaderMap,
+) {
     // Digests and numbers are plain text: this cannot fail.
     for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
             reply.set(name, value);
         }
     }
-    body::compress(head, &mut reply, body.into(), lent);
-    reply
+    flags.tell(reply);
+    if head.contains_key(WANTS_TIMING) {
+        reply.set(SERVER_TIMING, server_timing(timings));
+    }
 }
 
 fn server_timing(timings: &Timings) -> HeaderValue {
@@ -198,7 +206,7 @@ fn json_length(head: &HeaderMap, body_length: usize) -> Result<Option<usize>, De
 }
 
 /// A header's value as a number.
-fn number(head: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, DecodeError> {
+pub(super) fn number(head: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, DecodeError> {
     let Some(value) = head.get(name) else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     parsed.map(Some).ok_or_else(|| {

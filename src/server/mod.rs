@@ -12,9 +12,11 @@
 
 mod account;
 mod admin;
+mod asking;
 mod beside;
 mod body;
 mod choice;
+mod clock;
 mod compare;
 mod connections;
 mod control;
@@ -22,10 +24,14 @@ mod drift;
 mod feedback;
 mod infer;
 mod metadata;
+mod openapi;
 mod panics;
 mod predict;
 mod reply;
 mod route;
+mod rows;
+mod tables;
+mod v1;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -147,10 +153,10 @@ pub fn data_plane(
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
     let Parts { registry, telemetry, health, monitors, shadows, drain } = parts.clone();
-    let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
-    let registry_of_plane = registry.clone();
-    let plane =
-        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
+    let admission = Admission::new(&telemetry);
+    let of_plane = registry.clone();
+    let plane = DataPlane { registry: of_plane, health, admission, monitors, shadows };
+    let plane = Arc::new(plane);
     let service = stack(
         &telemetry,
         "data",
@@ -225,8 +231,10 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     let uri = call.head.uri.clone();
     let route = Route::of(uri.path());
     if route == Route::Unknown {
-        let message =
-            format!("there is nothing at {}; the protocol's calls are below /v2", uri.path());
+        let message = format!(
+            "there is nothing at {}; the protocols' calls are below /v2 and /v1",
+            uri.path()
+        );
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();
@@ -235,6 +243,13 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::Predict(target) => rows::predict(plane, call, &target).await,
+        Route::V1Predict(target) => v1::predict(plane, call, &target).await,
+        Route::V1Other(verb) => v1::refused(verb),
+        Route::V1Live => v1::live(),
+        Route::OpenApi => openapi::data(),
+        Route::V1Models => v1::models(plane),
+        Route::V1Model(target) => v1::model(plane, &target),
         Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),
