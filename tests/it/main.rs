@@ -8,6 +8,7 @@ mod cli;
 mod datatypes;
 mod drain;
 mod harness;
+mod http;
 mod monitor;
 mod onnx;
 mod overload;
