@@ -21,6 +21,8 @@ mod reconcile;
 mod select;
 mod steer;
 mod table;
+#[cfg(test)]
+mod tests;
 mod version;
 mod watch;
 mod words;

@@ -158,11 +158,6 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, shadows, drain } = parts.clone();
-    let admission = Admission::new(&telemetry);
-    let of_plane = registry.clone();
-    let plane = DataPlane { registry: of_plane, health, admission, monitors, shadows };
-    let plane = Arc::new(plane);
     let Parts { registry, telemetry, health, monitors, shadows, tracer, drain } = parts.clone();
     let admission = Admission::new(&telemetry);
     let registry_of_plane = registry.clone();
