@@ -74,12 +74,15 @@ pub(super) struct Done {
     pub(super) frees: bool,
 }
 
+/// A remote candidate's client, or why there is none, and the settings that it was made of.
+type Made = (Arc<RemoteShadow>, Result<Arc<Endpoint>, String>);
+
 /// One candidate's copies.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     waiting: VecDeque<Entry>,
     running: usize,
-    endpoint: Option<(Arc<RemoteShadow>, Result<Arc<Endpoint>, String>)>,
+    endpoint: Option<Made>,
 }
 
 impl Lane {
