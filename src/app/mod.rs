@@ -258,16 +258,16 @@ impl AdminPart {
         let (requests, received) = mpsc::channel(CONFIG_REQUESTS);
         let (accepting, _plane) =
             server::admin_plane(&parts, listener, requests, Arc::clone(&last_reload), now);
-        let reloader = Reloader::new(
+        let reloader = Reloader {
             source,
-            registry.clone(),
-            Arc::clone(&telemetry),
+            registry: registry.clone(),
+            telemetry: Arc::clone(&telemetry),
             logging,
             alerts,
-            parts.rollouts.clone(),
+            rollouts: parts.rollouts.clone(),
             tracer,
-            last_reload,
-        );
+            last: last_reload,
+        };
         let looks = registry.clone();
         let _watch = watch_repository(&registry, move || looks.look());
         let background = async {

@@ -28,34 +28,20 @@ const PUBLISH: Duration = Duration::from_secs(1);
 
 /// Owns the running configuration.
 pub(super) struct Reloader {
-    source: Source,
-    registry: Registry,
-    telemetry: Arc<Telemetry>,
-    logging: Arc<Logging>,
-    alerts: alert::Sender,
-    rollouts: Rollouts,
-    tracer: Tracer,
-    last: Arc<Mutex<LastReload>>,
+    pub(super) source: Source,
+    pub(super) registry: Registry,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) logging: Arc<Logging>,
+    pub(super) alerts: alert::Sender,
+    pub(super) rollouts: Rollouts,
+    pub(super) tracer: Tracer,
+    pub(super) last: Arc<Mutex<LastReload>>,
 }
 
 impl Reloader {
-    pub(super) fn new(
-        source: Source,
-        registry: Registry,
-        telemetry: Arc<Telemetry>,
-        logging: Arc<Logging>,
-        alerts: alert::Sender,
-        rollouts: Rollouts,
-        tracer: Tracer,
-        last: Arc<Mutex<LastReload>>,
-    ) -> Self {
-        let this = Self { source, registry, telemetry, logging, alerts, rollouts, tracer, last };
-        this.publish(true);
-        this
-    }
-
     /// Serves requests, SIGHUP and file events for ever.
     pub(super) async fn run(self, mut requests: mpsc::Receiver<ConfigRequest>) {
+        self.publish(true);
         let (changed, mut changes) = mpsc::channel(1);
         let _watch = self.watch(changed);
         let mut hangups = signal(SignalKind::hangup()).ok();

@@ -38,6 +38,9 @@ const REST: Duration = Duration::from_secs(10);
 /// Commands that wait, at most.
 const COMMANDS: usize = 64;
 
+/// Where evidence comes from: asked for a model, its primary and its candidate.
+pub type Source = Box<dyn Fn(&LiveTable, &str, u64, u64) -> Sample + Send + Sync>;
+
 /// What the driver is made of.
 pub struct Parts {
     /// What serves.
@@ -46,8 +49,8 @@ pub struct Parts {
     pub store: Result<Arc<dyn Store>, String>,
     /// Metrics.
     pub telemetry: Arc<Telemetry>,
-    /// What is counted of a model's candidate and primary: model, primary, candidate.
-    pub evidence: Box<dyn Fn(&LiveTable, &str, u64, u64) -> Sample + Send + Sync>,
+    /// What is counted of a candidate and its primary.
+    pub evidence: Source,
     /// Who is told of what happens. Must not block.
     pub outlet: Box<dyn Fn(Event) + Send + Sync>,
 }
