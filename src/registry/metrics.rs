@@ -31,8 +31,8 @@ impl Protocol {
 #[derive(Debug)]
 pub struct SlotMetrics {
     /// By protocol, then by code.
-    predictions: Vec<[Counter; Code::ALL.len()]>,
-    rows: Counter,
+    predictions: Vec<Arc<Sharded<{ Code::ALL.len() }>>>,
+    rows: Arc<Sharded<1>>,
     duration: Arc<Histogram>,
     queue: Arc<Histogram>,
     compute: Arc<Histogram>,
@@ -43,15 +43,15 @@ impl SlotMetrics {
     fn new(telemetry: &Telemetry, model: &str, slot: Slot) -> Self {
         let labels = [("model", model), ("slot", slot.label())];
         let counters = |protocol: Protocol| {
-            Code::ALL.map(|code| {
+            telemetry.sharded(Code::ALL.map(|code| {
                 let [model, slot] = labels;
                 let labels = [model, slot, ("protocol", protocol.label()), ("code", code.label())];
                 telemetry.counter(names::PREDICTIONS, &labels)
-            })
+            }))
         };
         Self {
             predictions: Protocol::ALL.map(counters).into(),
-            rows: telemetry.counter(names::ROWS, &labels),
+            rows: telemetry.sharded([telemetry.counter(names::ROWS, &labels)]),
             duration: telemetry.histogram(names::DURATION, &labels),
             queue: telemetry.histogram(names::QUEUE_DURATION, &labels),
             compute: telemetry.histogram(names::COMPUTE_DURATION, &labels),
@@ -64,7 +64,7 @@ impl SlotMetrics {
 
     /// Counts a prediction that ended in `code`.
     pub fn ended(&self, protocol: Protocol, code: Code) {
-        self.predictions[protocol as usize][code.index()].increment(1);
+        self.predictions[protocol as usize].add(code.index(), 1);
     }
 
     /// Counts rows that a rule of the monitor held for.
@@ -74,7 +74,7 @@ impl SlotMetrics {
 
     /// Counts what an answered prediction took.
     pub fn answered(&self, rows: usize, timings: &Timings) {
-        self.rows.increment(rows as u64);
+        self.rows.add(0, rows as u64);
         self.duration.record_duration(timings.total);
         self.queue.record_duration(timings.queue);
         self.compute.record_duration(timings.compute);

@@ -20,6 +20,7 @@ mod batch;
 mod cost;
 mod executor;
 mod pool;
+mod reply;
 mod runner;
 
 use std::time::Duration;

@@ -14,6 +14,7 @@ mod account;
 mod admin;
 mod beside;
 mod body;
+mod clock;
 mod connections;
 mod control;
 mod cors;
@@ -147,7 +148,7 @@ pub fn data_plane(
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
     let Parts { registry, telemetry, health, monitors, tracer, drain } = parts.clone();
-    let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
+    let admission = Admission::new(&telemetry);
     let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
     let service = stack(
         &telemetry,

@@ -26,8 +26,8 @@ use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
 use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
-use crate::telemetry::Gauge;
 use crate::telemetry::trace::{Inside, Times, Trace};
+use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
 
 /// Why a prediction has no answer.
@@ -88,21 +88,23 @@ impl DecodeError {
 /// Predictions accepted and not answered, over all models.
 #[derive(Debug)]
 pub(super) struct Admission {
-    in_flight: AtomicUsize,
-    gauge: Gauge,
+    in_flight: Arc<AtomicUsize>,
 }
 
 /// A place among the accepted; given back when dropped.
 pub(super) struct Place<'a>(&'a Admission);
 
 impl Admission {
-    pub(super) fn new(gauge: Gauge) -> Self {
-        Self { in_flight: AtomicUsize::new(0), gauge }
+    pub(super) fn new(telemetry: &Telemetry) -> Self {
+        let in_flight = Arc::new(AtomicUsize::new(0));
+        let (gauge, counted) =
+            (telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]), Arc::clone(&in_flight));
+        telemetry.add_refresher(move || gauge.set(counted.load(Ordering::Relaxed) as f64));
+        Self { in_flight }
     }
 
     pub(super) fn admit(&self, limit: usize) -> Result<Place<'_>, PredictError> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.gauge.increment(1.0);
         let place = Place(self);
         if before >= limit { Err(PredictError::Full { limit }) } else { Ok(place) }
     }
@@ -111,7 +113,6 @@ impl Admission {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.gauge.decrement(1.0);
     }
 }
 
@@ -198,6 +199,7 @@ struct Started<F> {
     form: F,
     rows: usize,
     decode: Duration,
+    admitted: Instant,
     deadline: Instant,
     /// Held until the answer is encoded.
     _permit: Permit,
@@ -249,7 +251,10 @@ pub(super) async fn predict<F: Send + 'static, T>(
         Err(error) => Err(error),
     };
     let outcome = outcome.and_then(|finished| {
-        let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
+        let Finished { answer, rows, timings, ran, flags, observed } = finished;
+        if let Some(trace) = trace {
+            trace.ran(times(rows, &timings, ran));
+        }
         for (when, rows) in &flags.held {
             prediction.metrics.rule_held(*when, rows.len());
         }
@@ -257,13 +262,10 @@ pub(super) async fn predict<F: Send + 'static, T>(
         if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
             observe(&plane.monitors, recorder, observed, question.head, question.id);
         }
-        answer.map(|answer| (answer, rows, batch_rows, timings, flags))
+        answer.map(|answer| (answer, rows, timings, flags))
     });
     match outcome {
-        Ok((answer, rows, batch_rows, timings, flags)) => {
-            if let Some(trace) = trace {
-                trace.answered(times(rows, batch_rows, &timings));
-            }
+        Ok((answer, rows, timings, flags)) => {
             prediction.answered(rows, &timings);
             Ok(Predicted { answer, version, timings, flags })
         }
@@ -306,7 +308,7 @@ fn start<F>(
     };
     let run = run.map_err(|error| execute(version, error))?;
     let decode = admitted.saturating_duration_since(begun);
-    Ok(Started { id, form, rows, decode, deadline, _permit: permit, run, inputs })
+    Ok(Started { id, form, rows, decode, admitted, deadline, _permit: permit, run, inputs })
 }
 
 /// A prediction that ran.
@@ -314,10 +316,18 @@ struct Finished<T> {
     /// Refused where a rule of the monitor says so: it is observed all the same.
     answer: Result<T, PredictError>,
     rows: usize,
-    batch_rows: usize,
     timings: Timings,
+    ran: Ran,
     flags: Flags,
     observed: Option<Observed>,
+}
+
+/// What a trace is told of a run beside its timings.
+#[derive(Clone, Copy)]
+struct Ran {
+    /// When its queueing began.
+    admitted: Instant,
+    batch_rows: usize,
 }
 
 /// From execution to encoded answer.
@@ -327,9 +337,13 @@ async fn finish<F, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
     received: Instant,
 ) -> Result<Finished<T>, PredictError> {
-    let Started { id, form, rows, decode, deadline, _permit, run, inputs } = started;
-    let execution = match run {
-        Run::Done(execution) => execution,
+    let Started { id, form, rows, decode, admitted, deadline, _permit, run, inputs } = started;
+    let (execution, begun) = match run {
+        // It began when the request was admitted: one look at the clock less.
+        Run::Done(execution) => {
+            let ended = admitted + execution.computed;
+            (execution, ended)
+        }
         Run::Waiting(outcome) => {
             let allowed = deadline.saturating_duration_since(received);
             let outcome = tokio::time::timeout_at(deadline.into(), outcome).await;
@@ -339,10 +353,9 @@ async fn finish<F, T>(
                 Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
                 Err(_) => Err(ExecuteError::Deadline(allowed)),
             };
-            outcome.map_err(|error| execute(version, error))?
+            (outcome.map_err(|error| execute(version, error))?, Instant::now())
         }
     };
-    let begun = Instant::now();
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -359,16 +372,17 @@ async fn finish<F, T>(
             encode(version, id.as_deref(), form, told).map_err(|error| protocol(version, error))
         }
     };
+    let ended = Instant::now();
     let timings = Timings {
-        total: received.elapsed(),
+        total: ended.saturating_duration_since(received),
         queue: execution.queued,
         decode,
         compute: execution.computed,
-        encode: begun.elapsed(),
+        encode: ended.saturating_duration_since(begun),
     };
-    let batch_rows = execution.batch_rows;
+    let ran = Ran { admitted, batch_rows: execution.batch_rows };
     let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
-    Ok(Finished { answer, rows, batch_rows, timings, flags, observed })
+    Ok(Finished { answer, rows, timings, ran, flags, observed })
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.
@@ -390,9 +404,10 @@ fn inside(version: &Version, slot: &'static str) -> Inside {
     }
 }
 
-fn times(rows: usize, batch_rows: usize, timings: &Timings) -> Times {
+fn times(rows: usize, timings: &Timings, ran: Ran) -> Times {
     let Timings { total, queue, decode, compute, encode } = *timings;
-    Times { rows, batch_rows, total, decode, queue, compute, encode }
+    let Ran { admitted, batch_rows } = ran;
+    Times { rows, batch_rows, admitted, total, decode, queue, compute, encode }
 }
 
 fn protocol(version: &Version, error: ProtocolError) -> PredictError {

@@ -194,8 +194,8 @@ impl Trace {
         let _ = self.inside.set(inside);
     }
 
-    /// Notes what the answer took, once.
-    pub fn answered(&self, times: Times) {
+    /// Notes where the time went, once it has run.
+    pub fn ran(&self, times: Times) {
         let _ = self.times.set(times);
     }
 

@@ -29,13 +29,15 @@ pub struct Inside {
     pub slot: &'static str,
 }
 
-/// Where the time of an answered prediction went.
+/// Where the time of a prediction that ran went.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Rows of the request.
     pub rows: usize,
     /// Rows of the batch that they ran in.
     pub batch_rows: usize,
+    /// When it was decoded, and queued.
+    pub admitted: Instant,
     /// From head read to answer ready.
     pub total: Duration,
     /// Reading the request, once it was there.
@@ -102,7 +104,7 @@ pub(super) struct Record {
     pub(super) received: Instant,
     pub(super) ended: Instant,
     pub(super) inside: Option<Inside>,
-    /// Of an answered prediction.
+    /// Of a prediction that ran.
     pub(super) times: Option<Times>,
     pub(super) ending: Ending,
 }
@@ -192,24 +194,23 @@ impl Record {
     }
 }
 
-/// When each part began and ended: one after the other, inside the request. What the parts do not
-/// cover lies before the decoding, where the body comes, and before the encoding, where a thread
-/// wakes another.
+/// When each part began and ended: one after the other, inside the request. Between the beginning
+/// and the decoding the body comes; between the run and the encoding one thread wakes another.
 fn phases(
     received: Instant,
     ended: Instant,
     times: &Times,
 ) -> [(&'static str, Instant, Instant); 4] {
-    let ready = (received + times.total).min(ended);
-    let encoding = ready.checked_sub(times.encode).unwrap_or(received).max(received);
-    let inside = times.decode + times.queue + times.compute;
-    let decoding = encoding.checked_sub(inside).unwrap_or(received).max(received);
-    let queueing = (decoding + times.decode).min(encoding);
-    let computing = (queueing + times.queue).min(encoding);
-    let computed = (computing + times.compute).min(encoding);
+    let within = |moment: Instant| moment.clamp(received, ended);
+    let ready = within(received + times.total);
+    let admitted = times.admitted.clamp(received, ready);
+    let decoding = admitted.checked_sub(times.decode).map_or(received, within);
+    let computing = (admitted + times.queue).min(ready);
+    let computed = (computing + times.compute).min(ready);
+    let encoding = ready.checked_sub(times.encode).unwrap_or(received).max(computed);
     [
-        ("decode", decoding, queueing),
-        ("queue", queueing, computing),
+        ("decode", decoding, admitted),
+        ("queue", admitted, computing),
         ("compute", computing, computed),
         ("encode", encoding, ready),
     ]

@@ -122,9 +122,10 @@ fn an_answer_is_a_span_with_its_parts_inside_and_in_order() {
     let trace = tracer.begin(&head(&[("traceparent", SAMPLED)]), received).unwrap();
     let ms = Duration::from_millis;
     trace.resolved(inside());
-    trace.answered(Times {
+    trace.ran(Times {
         rows: 2,
         batch_rows: 8,
+        admitted: received + ms(2),
         total: ms(9),
         decode: ms(1),
         queue: ms(2),
@@ -165,13 +166,14 @@ fn parts_that_do_not_fit_are_cut_to_the_request() {
     let times = Times {
         rows: 1,
         batch_rows: 1,
+        admitted: Instant::now() + second,
         total: second,
         decode: second,
         queue: second,
         compute: second,
         encode: second,
     };
-    trace.answered(times);
+    trace.ran(times);
     trace.end(ending(None, false));
     let spans = spans(&tracer);
     for child in &spans[1..] {
