@@ -139,6 +139,13 @@ pub trait Fault: std::error::Error {
     fn code(&self) -> Code;
 }
 
+/// The name that was probably meant by one that is unknown, where one is near enough.
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = names.into_iter().map(|name| (strsim::jaro_winkler(wrong, name), name));
+    let best = likeness.max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(likeness, _)| *likeness > 0.8).map(|(_, name)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ mod monitor;
 mod problem;
 mod raw;
 mod tracing;
+mod traffic;
 mod units;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,9 @@ pub use monitor::{
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
 pub use tracing::{TraceProtocol, Tracing};
+pub use traffic::{
+    Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
+};
 pub use units::{ByteSize, HumanDuration};
 
 use raw::{RawConfig, RawModel, RawThreads};
@@ -62,6 +66,8 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// What copies of requests may take of the machine.
+    pub shadowing: Shadowing,
     /// Where spans go.
     pub tracing: Tracing,
     /// Who is told of drift.
@@ -268,6 +274,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        shadowing,
         tracing,
         alerts,
         defaults,
@@ -307,6 +314,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
     }
+    let shadowing = traffic::shadowing(&shadowing, report);
     let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
     let mut named = BTreeMap::new();
@@ -347,6 +355,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        shadowing,
         tracing,
         alerts,
         models: validated,

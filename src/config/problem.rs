@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::nearest;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -119,12 +121,9 @@ fn with_suggestion(message: &str) -> String {
     };
     let mut names = rest.split('`').step_by(2);
     let Some(wrong) = names.next() else { return message.to_owned() };
-    let best = names
-        .map(|name| (strsim::jaro_winkler(wrong, name), name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(likeness, _)| *likeness > 0.8);
+    let best = nearest(wrong, names);
     match best {
-        Some((_, name)) => format!("{message}; did you mean `{name}`?"),
+        Some(name) => format!("{message}; did you mean `{name}`?"),
         None => message.to_owned(),
     }
 }

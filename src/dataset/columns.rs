@@ -46,8 +46,7 @@ pub fn match_columns(
         let dims = spec.shape.iter().skip(usize::from(!is_whole)).copied();
         let Some(width) = dims.product::<Dim>() else {
             return Err(DatasetError::Column(format!(
-                "input {spec} has rows of any size, which a file cannot fill; let the server \
-                 learn the baseline: [models.NAME.monitor] baseline = {{ learn = 20000 }}"
+                "input {spec} has rows of any size, which columns cannot fill"
             )));
         };
         let numbered = || (0..width).map(|column| format!("{}_{column}", spec.name)).collect();
@@ -102,7 +101,7 @@ fn missing(
         false => String::new(),
     };
     let has = list(columns);
-    DatasetError::Column(format!("input {spec} needs {wanted}{which}; the file has {has}"))
+    DatasetError::Column(format!("input {spec} needs {wanted}{which}; there are {has}"))
 }
 
 /// Names with commas between them, the first dozen.

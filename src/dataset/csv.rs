@@ -1,13 +1,15 @@
 //! CSV: a header line, then a row a line.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::elements::Elements;
-use super::{Batch, DatasetError, Extra, ExtraValues, InputColumns, Place};
+use super::elements;
+use super::{Batch, DatasetError, Extra, ExtraValues, InputColumns, Place, Table, match_columns};
+use crate::tensor::{ElementWriter, TensorSpec};
 
 /// The largest header that is looked at for the delimiter.
 const LONGEST_HEADER: u64 = 1 << 20;
@@ -19,38 +21,75 @@ fn invalid(error: &csv::Error) -> DatasetError {
     DatasetError::Invalid { form: "CSV", reason: error.to_string() }
 }
 
-fn open(path: &Path, delimiter: u8) -> Result<Reader<File>, DatasetError> {
-    let file = File::open(path)?;
-    Ok(ReaderBuilder::new().delimiter(delimiter).from_reader(file))
+fn reader<R: Read>(source: R, delimiter: u8) -> Reader<R> {
+    ReaderBuilder::new().delimiter(delimiter).from_reader(source)
 }
 
-/// The delimiter, which is the one that the header has most of, and the columns.
-pub(super) fn header(path: &Path) -> Result<(u8, Vec<String>), DatasetError> {
-    let mut line = Vec::new();
-    BufReader::new(File::open(path)?.take(LONGEST_HEADER)).read_until(b'\n', &mut line)?;
-    let count = |delimiter: u8| line.iter().filter(|&&byte| byte == delimiter).count();
-    // The first of those with as many.
-    let delimiter = DELIMITERS.into_iter().rev().max_by_key(|&d| count(d)).unwrap_or(b',');
-    let mut reader = open(path, delimiter)?;
+/// The delimiter of a header: the first of those that it has most of.
+fn delimiter(header: &[u8]) -> u8 {
+    let count = |delimiter: u8| header.iter().filter(|&&byte| byte == delimiter).count();
+    DELIMITERS.into_iter().rev().max_by_key(|&d| count(d)).unwrap_or(b',')
+}
+
+/// The names of the columns.
+fn columns<R: Read>(reader: &mut Reader<R>) -> Result<Vec<String>, DatasetError> {
     let header = reader.headers().map_err(|error| invalid(&error))?;
     let columns: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
     if columns.iter().all(String::is_empty) {
         let reason = "it has no header line with the columns' names".to_owned();
         return Err(DatasetError::Invalid { form: "CSV", reason });
     }
-    Ok((delimiter, columns))
+    Ok(columns)
 }
 
-/// The rows of a file.
-pub(super) struct Rows {
-    reader: Reader<File>,
+/// The rows of a CSV text with a header line as tensors of `specs`. `names` are the features' names
+/// by input; columns that no input asks for are passed over. Rows that take more than `limit` bytes
+/// are refused.
+pub fn read_csv(
+    text: &[u8],
+    specs: &[TensorSpec],
+    names: &BTreeMap<String, Vec<String>>,
+    limit: usize,
+) -> Result<Table, DatasetError> {
+    // What a spreadsheet begins a file with.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let header = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let mut reader = reader(text, delimiter(header));
+    let columns = columns(&mut reader)?;
+    super::check_names(&columns)?;
+    let inputs = match_columns(&columns, specs, names, &[])?;
+    let mut rows = Rows::new(reader, inputs.clone(), Vec::new(), usize::MAX)?;
+    rows.limit = limit;
+    let Some(Batch { n_rows, inputs: tensors, .. }) = rows.batch()? else {
+        return Err(DatasetError::Column("there are no rows".to_owned()));
+    };
+    if rows.batch()?.is_some() {
+        let message = "the model takes one row a request, there are more".to_owned();
+        return Err(DatasetError::Column(message));
+    }
+    Ok(Table { n_rows, inputs: tensors })
+}
+
+/// The delimiter, which is the one that the header has most of, and the columns.
+pub(super) fn header(path: &Path) -> Result<(u8, Vec<String>), DatasetError> {
+    let mut line = Vec::new();
+    BufReader::new(File::open(path)?.take(LONGEST_HEADER)).read_until(b'\n', &mut line)?;
+    let delimiter = delimiter(&line);
+    Ok((delimiter, columns(&mut reader(File::open(path)?, delimiter))?))
+}
+
+/// The rows of a text.
+pub(super) struct Rows<R> {
+    reader: Reader<R>,
     record: ByteRecord,
-    inputs: Vec<(InputColumns, Vec<usize>, Elements)>,
+    inputs: Vec<(InputColumns, Vec<usize>, ElementWriter)>,
     extras: Vec<(String, usize, ExtraValues)>,
     most: usize,
+    /// Bytes that a batch may take.
+    limit: usize,
 }
 
-impl Rows {
+impl Rows<File> {
     pub(super) fn open(
         path: &Path,
         delimiter: u8,
@@ -58,7 +97,17 @@ impl Rows {
         extras: Vec<Extra>,
         most: usize,
     ) -> Result<Self, DatasetError> {
-        let mut reader = open(path, delimiter)?;
+        Self::new(reader(File::open(path)?, delimiter), inputs, extras, most)
+    }
+}
+
+impl<R: Read> Rows<R> {
+    fn new(
+        mut reader: Reader<R>,
+        inputs: Vec<InputColumns>,
+        extras: Vec<Extra>,
+        most: usize,
+    ) -> Result<Self, DatasetError> {
         let header = reader.headers().map_err(|error| invalid(&error))?.clone();
         let position = |name: &String| {
             header
@@ -77,7 +126,7 @@ impl Rows {
                 )));
             }
             let columns = input.columns.iter().map(position).collect::<Result<Vec<_>, _>>()?;
-            let elements = Elements::new(input.spec.datatype);
+            let elements = ElementWriter::new(input.spec.datatype);
             placed.push((input, columns, elements));
         }
         let mut placed_extras = Vec::new();
@@ -88,7 +137,8 @@ impl Rows {
             placed_extras.push((name, position, values));
         }
         let record = ByteRecord::new();
-        Ok(Self { reader, record, inputs: placed, extras: placed_extras, most })
+        let limit = usize::MAX;
+        Ok(Self { reader, record, inputs: placed, extras: placed_extras, most, limit })
     }
 
     pub(super) fn batch(&mut self) -> Result<Option<Batch>, DatasetError> {
@@ -101,12 +151,18 @@ impl Rows {
             }
             self.row()?;
             n_rows += 1;
+            let size: usize = self.inputs.iter().map(|(_, _, e)| e.data().len()).sum();
+            if size > self.limit {
+                return Err(DatasetError::TooLarge { limit: self.limit });
+            }
         }
         if n_rows == 0 {
             return Ok(None);
         }
-        let inputs =
-            self.inputs.iter_mut().map(|(input, _, elements)| elements.take(input, n_rows));
+        let inputs = self
+            .inputs
+            .iter_mut()
+            .map(|(input, _, elements)| elements::take(elements, input, n_rows));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let extras = self.extras.iter_mut().map(|(_, _, values)| values.take()).collect();
         let position = self.reader.position().byte();

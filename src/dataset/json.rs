@@ -7,8 +7,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::csv::quoted;
-use super::elements::{Elements, Unfit};
+use super::elements;
 use super::{Batch, DatasetError, Extra, ExtraValues, InputColumns, Place, times};
+use crate::tensor::{ElementWriter, Unfit};
 
 /// The longest line.
 const LONGEST: u64 = 64 << 20;
@@ -66,7 +67,7 @@ pub(super) fn header(path: &Path) -> Result<Vec<String>, DatasetError> {
 /// The rows of a file.
 pub(super) struct Rows {
     lines: Lines,
-    inputs: Vec<(InputColumns, Elements)>,
+    inputs: Vec<(InputColumns, ElementWriter)>,
     extras: Vec<(String, ExtraValues)>,
     most: usize,
 }
@@ -79,7 +80,7 @@ impl Rows {
         most: usize,
     ) -> Result<Self, DatasetError> {
         let inputs = inputs.into_iter().map(|input| {
-            let elements = Elements::new(input.spec.datatype);
+            let elements = ElementWriter::new(input.spec.datatype);
             (input, elements)
         });
         let extras = extras.into_iter().map(|extra| {
@@ -106,7 +107,8 @@ impl Rows {
         if n_rows == 0 {
             return Ok(None);
         }
-        let inputs = self.inputs.iter_mut().map(|(input, elements)| elements.take(input, n_rows));
+        let inputs =
+            self.inputs.iter_mut().map(|(input, elements)| elements::take(elements, input, n_rows));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let extras = self.extras.iter_mut().map(|(_, values)| values.take()).collect();
         Ok(Some(Batch { n_rows, inputs, extras, position: self.lines.position }))
@@ -150,7 +152,7 @@ impl Rows {
     }
 }
 
-fn push(elements: &mut Elements, value: &Value) -> Result<(), Unfit> {
+fn push(elements: &mut ElementWriter, value: &Value) -> Result<(), Unfit> {
     match value {
         Value::Null => elements.push_missing(),
         Value::Bool(value) => elements.push_bool(*value),
@@ -165,8 +167,12 @@ fn push(elements: &mut Elements, value: &Value) -> Result<(), Unfit> {
 }
 
 /// A list of `width` values, in lists of any depth.
-fn push_list(elements: &mut Elements, value: &Value, width: usize) -> Result<(), Unfit> {
-    fn flatten(elements: &mut Elements, value: &Value, count: &mut usize) -> Result<(), Unfit> {
+fn push_list(elements: &mut ElementWriter, value: &Value, width: usize) -> Result<(), Unfit> {
+    fn flatten(
+        elements: &mut ElementWriter,
+        value: &Value,
+        count: &mut usize,
+    ) -> Result<(), Unfit> {
         if let Value::Array(values) = value {
             return values.iter().try_for_each(|value| flatten(elements, value, count));
         }

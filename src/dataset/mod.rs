@@ -1,4 +1,5 @@
-//! Rows of a file (CSV, Parquet, JSON lines) as tensors, in batches of bounded memory.
+//! Rows of a file (CSV, Parquet, JSON lines) as tensors, in batches of bounded memory; rows of a
+//! request (CSV, an Arrow stream) as tensors, all at once; and tensors as rows of an answer.
 //!
 //! What a column holds is decided by the model's signature, never guessed from the file: a cell
 //! that does not fit is an error that names the place and what was expected. Missing values (an
@@ -6,17 +7,26 @@
 //! empty in columns of BYTES; integers and booleans have no missing value, so there they are
 //! errors.
 
+mod answer;
+mod arrow;
+mod column;
 mod columns;
 mod csv;
 mod elements;
 mod json;
 mod parquet;
+mod stream;
+mod table;
 mod times;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use answer::{AnswerColumn, write_arrow, write_csv};
+pub use arrow::read_arrow;
 pub use columns::{InputColumns, match_columns};
+pub use csv::read_csv;
 
 use crate::tensor::{Shape, Tensor, TensorError};
 
@@ -52,9 +62,24 @@ pub enum DatasetError {
         /// What does.
         actual: String,
     },
+    /// The rows are more than may be held at once.
+    #[error("the rows take more than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// Elements do not make a tensor.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+/// All rows of a request.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The number of rows.
+    pub n_rows: usize,
+    /// A tensor for each input, in the signature's order.
+    pub inputs: Vec<Tensor>,
 }
 
 /// Where a cell stands.
@@ -179,11 +204,7 @@ impl Dataset {
             }
             other => return Err(DatasetError::Form(format!(".{other}"))),
         };
-        if let Some(name) = columns.iter().enumerate().find_map(|(position, name)| {
-            columns[..position].contains(name).then_some(name).filter(|name| !name.is_empty())
-        }) {
-            return Err(DatasetError::Column(format!("two columns are called '{name}'")));
-        }
+        check_names(&columns)?;
         Ok(Self { path: path.to_owned(), form, columns, size })
     }
 
@@ -240,6 +261,15 @@ impl Dataset {
                 until_error(move || rows.batch())
             }
         })
+    }
+}
+
+/// Whether columns can be told apart by their names.
+fn check_names(columns: &[String]) -> Result<(), DatasetError> {
+    let mut seen = HashSet::new();
+    match columns.iter().find(|name| !name.is_empty() && !seen.insert(*name)) {
+        Some(name) => Err(DatasetError::Column(format!("two columns are called '{name}'"))),
+        None => Ok(()),
     }
 }
 

@@ -229,11 +229,11 @@ fn columns_are_found_by_name_or_said_to_be_missing() {
         assert_eq!(find(columns, &single, &["age"]).unwrap()[0].columns, owned(&columns[..1]));
     }
     for (columns, spec, said) in [
-        (&["y"][..], &single, "input x FP32 [-1,1] needs a column 'x'; the file has 'y'"),
+        (&["y"][..], &single, "input x FP32 [-1,1] needs a column 'x'; there are 'y'"),
         (
             &["x_0", "y"],
             &pair,
-            "input x FP32 [-1,2] needs columns 'x_0' to 'x_1' ('x_1' missing); the file has 'x_0', 'y'",
+            "input x FP32 [-1,2] needs columns 'x_0' to 'x_1' ('x_1' missing); there are 'x_0', 'y'",
         ),
     ] {
         // A third column, so that the rest are not taken as they come.

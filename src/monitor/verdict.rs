@@ -10,7 +10,7 @@ use super::baseline::Origin;
 use super::feature::{Kind, Side};
 
 /// What is known of a watched stream or of one of its features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// The baseline is being made of live rows: nothing is decided yet.
@@ -44,7 +44,7 @@ impl State {
 }
 
 /// Whom a recorder watches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Subject {
     /// The model's name.
     pub model: String,
@@ -58,7 +58,7 @@ pub struct Subject {
 }
 
 /// Where a verdict's reference comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BaselineInfo {
     /// A file, or live traffic.
     pub origin: Origin,
@@ -72,7 +72,7 @@ pub struct BaselineInfo {
 }
 
 /// Everything that is known of one watched stream at one tick.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Verdict {
     /// Whom it is about.
     #[serde(flatten)]
@@ -110,7 +110,7 @@ pub struct Verdict {
 }
 
 /// What is known of one feature.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FeatureVerdict {
     /// The feature's name.
     pub name: String,
@@ -135,7 +135,7 @@ pub struct FeatureVerdict {
 }
 
 /// One window against the baseline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WindowVerdict {
     /// `5m`, `1h`, `24h` or `all`; `change` for the window since the estimated onset.
     pub window: String,
@@ -154,7 +154,7 @@ pub struct WindowVerdict {
 }
 
 /// A cell whose share changed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MovedCell {
     /// What is in it: `(41, 57]`, `missing`, `new category`, `red`.
     pub cell: String,
@@ -165,7 +165,7 @@ pub struct MovedCell {
 }
 
 /// A change of state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// Counts events of the process, from 1.
     pub id: u64,
@@ -202,7 +202,7 @@ pub struct Event {
 }
 
 /// One statistic over time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct History {
     /// The feature.
     pub feature: String,
@@ -211,7 +211,7 @@ pub struct History {
 }
 
 /// One point of a history.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HistoryPoint {
     /// The end of its time.
     pub at: u64,
@@ -226,7 +226,7 @@ pub struct HistoryPoint {
 }
 
 /// A feature's cells in the baseline and in a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Histogram {
     /// The feature.
     pub feature: String,

@@ -7,4 +7,7 @@
 //!   and of a shape that the declaration accepts;
 //! - what was sent as binary is shared with the body, not copied.
 
+mod base64;
+pub mod rows;
+pub mod v1;
 pub mod v2;

@@ -1,6 +1,7 @@
 //! Handles of the metrics that are counted by model.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::version::Timings;
@@ -15,14 +16,26 @@ use crate::traffic::Slot;
 pub enum Protocol {
     /// Open Inference Protocol V2 over HTTP.
     V2Http,
+    /// KServe V1 over HTTP.
+    V1,
+    /// Rows by name, as JSON or CSV.
+    Rows,
+    /// Rows by name, as an Arrow IPC stream.
+    Arrow,
+    /// No client's: the copy of a request, run by a shadow.
+    Copy,
 }
 
 impl Protocol {
-    const ALL: [Self; 1] = [Self::V2Http];
+    const ALL: [Self; 5] = [Self::V2Http, Self::V1, Self::Rows, Self::Arrow, Self::Copy];
 
     fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
+            Self::V1 => "v1",
+            Self::Rows => "rows",
+            Self::Arrow => "arrow",
+            Self::Copy => "copy",
         }
     }
 }
@@ -81,6 +94,21 @@ impl SlotMetrics {
     }
 }
 
+/// What becomes of the copies of a model's requests.
+#[derive(Debug)]
+pub struct CopyMetrics {
+    /// Answered by the candidate and compared.
+    pub compared: Counter,
+    /// Failed.
+    pub failed: Counter,
+    /// Not answered in time.
+    pub timed_out: Counter,
+    /// There was no room for them.
+    pub dropped: Counter,
+}
+
+type Dropped = HashMap<(Arc<str>, String), Arc<AtomicU64>>;
+
 type Slots = HashMap<(Arc<str>, Slot), Arc<SlotMetrics>>;
 
 /// Keeps the handles of models seen, so that a thousand swaps make no new ones.
@@ -88,11 +116,12 @@ type Slots = HashMap<(Arc<str>, Slot), Arc<SlotMetrics>>;
 pub(super) struct MetricsCache {
     telemetry: Arc<Telemetry>,
     slots: Mutex<Slots>,
+    dropped: Mutex<Dropped>,
 }
 
 impl MetricsCache {
     pub(super) fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { telemetry, slots: Mutex::default() }
+        Self { telemetry, slots: Mutex::default(), dropped: Mutex::default() }
     }
 
     pub(super) fn slot(&self, model: &Arc<str>, slot: Slot) -> Arc<SlotMetrics> {
@@ -101,6 +130,24 @@ impl MetricsCache {
         Arc::clone(
             entry.or_insert_with(|| Arc::new(SlotMetrics::new(&self.telemetry, model, slot))),
         )
+    }
+
+    /// Copies that there was no room for, by model and candidate.
+    pub(super) fn dropped(&self, model: &Arc<str>, candidate: &str) -> Arc<AtomicU64> {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(dropped.entry((Arc::clone(model), candidate.to_owned())).or_default())
+    }
+
+    pub(super) fn copies(&self, model: &str) -> CopyMetrics {
+        let of = |outcome| {
+            self.telemetry.counter(names::COPIES, &[("model", model), ("outcome", outcome)])
+        };
+        CopyMetrics {
+            compared: of("compared"),
+            failed: of("failed"),
+            timed_out: of("timed_out"),
+            dropped: of("dropped"),
+        }
     }
 
     pub(super) fn scheduler(&self, model: &str, executions: Arc<Sharded<1>>) -> scheduler::Metrics {

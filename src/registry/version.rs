@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::engine::{Plan, WarmUp};
 use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
+use crate::protocol::rows::RowSchema;
 use crate::repository::Fingerprint;
 use crate::scheduler::{Cost, Executor};
 use crate::telemetry::Sharded;
@@ -74,6 +75,8 @@ pub struct Version {
     pub statistics: Arc<Statistics>,
     /// Names of classes by output, in the signature's order.
     pub labels: Vec<Option<Vec<String>>>,
+    /// Which keys of a row fill which input, and how rows are answered.
+    pub rows: RowSchema,
     /// Who watches it, where it is watched.
     pub recorder: Option<Arc<Recorder>>,
     /// Why it is not watched although it should be.

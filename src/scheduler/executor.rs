@@ -220,6 +220,25 @@ impl Executor {
         }
     }
 
+    /// Runs `work`, for which no client waits, on the pool behind all requests, as
+    /// [`Executor::submit_behind`] does. The receiver yields what it gives or its panic, or nothing
+    /// where the server is going down.
+    pub fn run_aside_behind<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<std::thread::Result<T>> {
+        self.pool.run_errand_behind(work)
+    }
+
+    /// Runs a request that no client waits for on the calling thread, which is one of the pool's.
+    pub fn run_behind(&self, inputs: &[Tensor], rows: usize) -> Result<Execution, ExecuteError> {
+        if self.runner.is_quarantined() {
+            return Err(ExecuteError::Quarantined);
+        }
+        let now = Instant::now();
+        self.runner.run_one(inputs, rows, (now, now))
+    }
+
     /// Whether it panicked so often that it is not run any more.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {

@@ -18,6 +18,7 @@
 
 mod batch;
 mod cost;
+mod errands;
 mod executor;
 mod pool;
 mod reply;

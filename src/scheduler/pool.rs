@@ -23,8 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
+use super::errands::Errand;
 use super::reply::{self, Reply};
 use super::runner::Runner;
 use super::{ExecuteError, Execution, Limits, batch};
@@ -79,7 +78,7 @@ pub(super) enum Class {
 /// One version's place at the pool, for requests of one class.
 #[derive(Debug)]
 pub struct Queue {
-    class: Class,
+    pub(super) class: Class,
     runner: Arc<Runner>,
     limits: Limits,
     /// Locked only by whoever holds the pool's line.
@@ -87,14 +86,14 @@ pub struct Queue {
 }
 
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     /// How much longer entries wait than the cost model has it: the machine has other work as well.
     slowness: f64,
     entries: VecDeque<Entry>,
     /// Rows of all entries.
     rows: usize,
     /// Threads that run something of it.
-    running: usize,
+    pub(super) running: usize,
     /// Seconds of a thread that it has been given, or that others were given while it was idle.
     given: f64,
 }
@@ -108,7 +107,7 @@ impl Queue {
         Self { class, runner, limits, waiting: Mutex::new(waiting) }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -130,35 +129,34 @@ impl Queue {
 /// The threads and the versions that have work for them.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     line: Mutex<Line>,
-    work: Condvar,
+    pub(super) work: Condvar,
     /// Threads that one version may fill.
     share: usize,
     /// Threads that run something.
     busy: Gauge,
 }
 
-/// Work of no version, for which an I/O thread has no time. Does not panic.
-type Errand = Box<dyn FnOnce() + Send>;
-
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     /// Go before all versions: they are milliseconds, and each is a request that was accepted.
-    errands: VecDeque<Errand>,
+    pub(super) errands: VecDeque<Errand>,
+    /// The same for what no client waits for: they go behind all versions.
+    pub(super) behind: VecDeque<Errand>,
     /// Versions that have something waiting.
-    ready: Vec<Arc<Queue>>,
+    pub(super) ready: Vec<Arc<Queue>>,
     /// By class, what the version that was picked last had been given.
     levels: [f64; 2],
     /// By class, threads that run something of it.
-    running: [usize; 2],
+    pub(super) running: [usize; 2],
     /// Threads that wait for work.
-    idle: usize,
-    closed: bool,
+    pub(super) idle: usize,
+    pub(super) closed: bool,
 }
 
 impl Pool {
@@ -188,28 +186,6 @@ impl Pool {
     pub fn close(&self) {
         self.shared.line().closed = true;
         self.shared.work.notify_all();
-    }
-
-    /// Runs `work` on a thread of the pool. The receiver yields what it gives or its panic, or nothing
-    /// where the pool is closed.
-    pub(super) fn run_errand<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<std::thread::Result<T>> {
-        // What the work may leave half done is dropped with it.
-        let work = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        let (reply, outcome) = oneshot::channel();
-        let mut line = self.shared.line();
-        if !line.closed {
-            // Nobody to tell if the caller left meanwhile.
-            line.errands.push_back(Box::new(move || drop(reply.send(work()))));
-            let wakes = line.idle > 0;
-            drop(line);
-            if wakes {
-                self.shared.work.notify_one();
-            }
-        }
-        outcome
     }
 
     pub(super) fn submit(&self, queue: &Arc<Queue>, mut entry: Entry) -> Result<(), ExecuteError> {
@@ -375,14 +351,14 @@ impl Line {
     }
 
     /// Whether a shadow would leave primary requests enough threads.
-    fn has_room_for_shadows(&self, share: usize) -> bool {
+    pub(super) fn has_room_for_shadows(&self, share: usize) -> bool {
         let [primaries, shadows] = self.running;
         primaries + shadows < share && shadows < share.div_ceil(2)
     }
 }
 
 impl Shared {
-    fn line(&self) -> MutexGuard<'_, Line> {
+    pub(super) fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -400,6 +376,12 @@ impl Shared {
                 Err(None) if line.closed && line.ready.is_empty() => return false,
                 Err(next) => next,
             };
+            if let Some(errand) = line.take_behind(self.share) {
+                self.let_go(line);
+                errand();
+                self.line().running[Class::Shadow as usize] -= 1;
+                return true;
+            }
             line.idle += 1;
             line = match next {
                 Some(next) => {
@@ -424,7 +406,11 @@ impl Shared {
 
     /// Lets others at the line, and wakes a thread where there is something more to do, or to wait for.
     fn let_go(&self, line: MutexGuard<'_, Line>) {
-        let is_more = || !line.errands.is_empty() || !matches!(line.pick(self.share), Err(None));
+        let is_more = || {
+            !line.errands.is_empty()
+                || !matches!(line.pick(self.share), Err(None))
+                || line.has_turn_behind(self.share)
+        };
         let wakes = line.idle > 0 && is_more();
         drop(line);
         if wakes {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::account::Call;
 use super::reply::Reply;
 use super::route::{Label, Methods};
-use super::{Health, body, drift};
+use super::{Health, body, drift, openapi};
 use crate::engine::ENGINE;
 use crate::error::{Code, Fault};
 use crate::observe::Monitors;
@@ -52,7 +52,7 @@ impl Fault for ConfigFault {
 }
 
 /// The last attempt to change the running configuration.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
 pub struct LastReload {
     /// When the running configuration was applied, in seconds since 1970.
     pub applied_at: u64,
@@ -79,8 +79,8 @@ pub struct AdminPlane {
     pub(super) started_at: u64,
 }
 
-#[derive(Serialize)]
-struct Status<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Status<'a> {
     name: &'static str,
     version: &'static str,
     engine: &'a str,
@@ -93,14 +93,14 @@ struct Status<'a> {
     troubles: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Configuration<'a> {
     digest: &'a str,
     #[serde(flatten)]
     last: LastReload,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct ModelStatus<'a> {
     name: &'a str,
     description: Option<&'a str>,
@@ -110,7 +110,7 @@ struct ModelStatus<'a> {
     versions: Vec<VersionStatus<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct VersionStatus<'a> {
     version: u64,
     slot: &'static str,
@@ -132,6 +132,7 @@ pub(super) fn label(path: &str) -> Label {
     match path {
         "/metrics" => Label::Metrics,
         "/health/live" | "/health/ready" => Label::Health,
+        "/openapi.json" => Label::ServerMetadata,
         _ if path.starts_with("/api/") => Label::Admin,
         _ => Label::Other,
     }
@@ -152,7 +153,8 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
         };
     }
     let methods = match path {
-        "/" | "/metrics" | "/health/live" | "/health/ready" | "/api/v1/status" => Methods::Get,
+        "/" | "/openapi.json" | "/metrics" | "/health/live" | "/health/ready"
+        | "/api/v1/status" => Methods::Get,
         "/api/v1/config/reload" | "/api/v1/config/plan" => Methods::Post,
         _ => {
             let message = format!("there is nothing at {path}; GET / lists what there is");
@@ -166,6 +168,7 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
         return Reply::method_not_allowed(&call.head.method, path, methods);
     }
     match path {
+        "/openapi.json" => openapi::admin(),
         "/metrics" => Reply::ok(METRICS_TYPE, plane.telemetry.render()),
         "/health/live" => Reply::document(&serde_json::json!({ "live": true })),
         "/health/ready" => match plane.health.not_ready(&plane.registry.live()) {
@@ -189,7 +192,7 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
         }
         _ => Reply::document(&serde_json::json!({
             "get": [
-                "/metrics", "/health/live", "/health/ready", "/api/v1/status", "/api/v1/drift",
+                "/openapi.json", "/metrics", "/health/live", "/health/ready", "/api/v1/status", "/api/v1/drift",
                 "/api/v1/drift/{model}", "/api/v1/drift/{model}/{version}",
                 "/api/v1/drift/{model}/{version}/baseline",
                 "/api/v1/drift/{model}/{version}/history?feature=",

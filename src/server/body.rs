@@ -4,6 +4,7 @@
 //! as soon as it exceeds the limit, before and after decompression. Memory is taken as bytes
 //! come, not as the client announces them.
 
+use std::borrow::BorrowMut;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -94,7 +95,7 @@ impl Coding {
 /// Reads a whole body of at most `limit` bytes, decompressed, within `time`.
 pub(super) async fn read(
     head: &http::request::Parts,
-    body: Incoming,
+    mut body: impl BorrowMut<Incoming>,
     limit: u64,
     time: Duration,
 ) -> Result<Bytes, BodyError> {
@@ -111,7 +112,7 @@ pub(super) async fn read(
     if announced > limit {
         return Err(BodyError::TooLarge { size: announced, limit });
     }
-    let body = collect(body, announced, limit, time, is_http1).await?;
+    let body = collect(body.borrow_mut(), announced, limit, time, is_http1).await?;
     match coding {
         None => Ok(body),
         Some(coding) => inflate(coding, &body, limit),
@@ -119,7 +120,7 @@ pub(super) async fn read(
 }
 
 async fn collect(
-    mut body: Incoming,
+    body: &mut Incoming,
     announced: u64,
     limit: u64,
     time: Duration,
@@ -130,7 +131,7 @@ async fn collect(
     let mut whole: Option<BytesMut> = None;
     let mut first = Bytes::new();
     loop {
-        let frame = match ready_frame(&mut body, is_http1).await {
+        let frame = match ready_frame(body, is_http1).await {
             Some(frame) => frame,
             None => tokio::time::timeout_at(deadline, body.frame())
                 .await
@@ -153,7 +154,7 @@ async fn collect(
                 whole = Some(bytes);
             }
         }
-        if whole.is_none() && http_body::Body::is_end_stream(&body) {
+        if whole.is_none() && http_body::Body::is_end_stream(body) {
             break;
         }
     }

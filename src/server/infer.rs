@@ -9,6 +9,7 @@ use http::header::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::account::Call;
+use super::beside::Flags;
 use super::predict::{Asked, DecodeError, PredictError, Predicted, Question, predict};
 use super::reply::{JSON, Reply};
 use super::route::Target;
@@ -23,9 +24,9 @@ use crate::tensor::Tensor;
 /// The length of the JSON part where binary tensors follow it.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 /// Milliseconds that the client is willing to wait.
-const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+pub(super) const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Asks for `server-timing` on the answer; so does the same header on the request.
-const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
+pub(super) const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Names the exact model that answered.
 const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
@@ -34,11 +35,11 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 
 /// A JSON part from this size on is read on the compute pool: as JSON it takes milliseconds, in which
 /// an I/O thread serves no other connection.
-const READ_ASIDE_FROM: usize = 256 << 10;
+pub(super) const READ_ASIDE_FROM: usize = 256 << 10;
 
 /// Why a prediction over HTTP has no answer.
 #[derive(Debug, thiserror::Error)]
-enum InferError {
+pub(super) enum InferError {
     #[error(transparent)]
     Body(#[from] body::BodyError),
     #[error(transparent)]
@@ -55,23 +56,29 @@ impl Fault for InferError {
 }
 
 /// Answers `POST /v2/models/M/infer`.
-pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
-    match answer(plane, call, target).await {
-        Ok(reply) => reply,
-        Err(error) => Reply::fault(&error),
-    }
+///
+/// The call is lent: futures are moved, and what they hold is copied with them.
+pub(super) async fn infer(plane: &DataPlane, call: &mut Call, target: &Target<'_>) -> Reply {
+    let answer = async {
+        let (limits, in_flight) = {
+            let table = plane.registry.live();
+            let limits = &table.config.limits;
+            ((limits.body, limits.body_time), limits.in_flight)
+        };
+        let _place = plane.admission.admit(in_flight)?;
+        let body = body::read(&call.head, &mut call.body, limits.0, limits.1).await?;
+        answer(plane, call, target, body).await
+    };
+    answer.await.unwrap_or_else(|error| Reply::fault(&error))
 }
 
-async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Reply, InferError> {
-    let Call { head, body, received, id, trace } = call;
-    let (limits, in_flight, is_timed) = {
-        let table = plane.registry.live();
-        let limits = &table.config.limits;
-        ((limits.body, limits.body_time), limits.in_flight, table.config.server.timing)
-    };
-    let _place = plane.admission.admit(in_flight)?;
-    let body = body::read(&head, body, limits.0, limits.1).await?;
-    let head = &head.headers;
+async fn answer(
+    plane: &DataPlane,
+    call: &Call,
+    target: &Target<'_>,
+    body: Bytes,
+) -> Result<Reply, InferError> {
+    let head = &call.head.headers;
     let json_length = json_length(head, body.len());
     // Binary tensors behind the JSON part are taken as they are.
     let to_read = json_length.as_ref().map_or(0, |length| length.unwrap_or(body.len()));
@@ -81,9 +88,9 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
         model: &target.model,
         version: target.version.as_deref(),
         head,
-        id: &id,
-        received,
-        trace: trace.as_deref(),
+        id: &call.id,
+        received: call.received,
+        trace: call.trace.as_deref(),
     };
     let decode = move |version: &Version| {
         let request = v2::decode_request(&body, json_length?, version.signature())?;
@@ -95,11 +102,14 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
     let is_long = to_read >= READ_ASIDE_FROM;
     let predicted = predict(plane, &question, is_long, decode, encode).await?;
     let Predicted { answer, version, timings, flags } = predicted;
-    let mut reply = respond(&version, answer, head);
-    flags.tell(&mut reply);
-    if is_timed || head.contains_key(WANTS_TIMING) {
-        reply.set(SERVER_TIMING, server_timing(&timings));
+    let Encoded { body, lent, json_length } = answer;
+    let mut reply = Reply::ok(if json_length.is_some() { OCTETS } else { JSON }, Bytes::new());
+    if let Some(length) = json_length {
+        reply.set(JSON_LENGTH, HeaderValue::from(length));
     }
+    let is_timed = plane.registry.live().config.server.timing || head.contains_key(WANTS_TIMING);
+    tell(&mut reply, &version, &flags, is_timed.then_some(&timings));
+    body::compress(head, &mut reply, body.into(), lent);
     Ok(reply)
 }
 
@@ -159,20 +169,19 @@ fn estimated_size(outputs: &[AnswerOutput<'_>]) -> usize {
     sizes.sum::<usize>() + 128
 }
 
-fn respond(version: &Version, encoded: Encoded, head: &HeaderMap) -> Reply {
-    let Encoded { body, lent, json_length } = encoded;
-    let mut reply = Reply::ok(if json_length.is_some() { OCTETS } else { JSON }, Bytes::new());
-    if let Some(length) = json_length {
-        reply.set(JSON_LENGTH, HeaderValue::from(length));
-    }
+/// Tells in the answer's head who answered, what the monitor's rules say and, where that is asked
+/// for, where the time went.
+pub(super) fn tell(reply: &mut Reply, version: &Version, flags: &Flags, timings: Option<&Timings>) {
     // Digests and numbers are plain text: this cannot fail.
     for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
             reply.set(name, value);
         }
     }
-    body::compress(head, &mut reply, body.into(), lent);
-    reply
+    flags.tell(reply);
+    if let Some(timings) = timings {
+        reply.set(SERVER_TIMING, server_timing(timings));
+    }
 }
 
 fn server_timing(timings: &Timings) -> HeaderValue {
@@ -199,7 +208,7 @@ fn json_length(head: &HeaderMap, body_length: usize) -> Result<Option<usize>, De
 }
 
 /// A header's value as a number.
-fn number(head: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, DecodeError> {
+pub(super) fn number(head: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, DecodeError> {
     let Some(value) = head.get(name) else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     parsed.map(Some).ok_or_else(|| {

@@ -12,6 +12,7 @@
 
 mod account;
 mod admin;
+mod asking;
 mod beside;
 mod body;
 mod clock;
@@ -22,11 +23,15 @@ mod drift;
 mod feedback;
 mod infer;
 mod metadata;
+mod openapi;
 mod panics;
 mod predict;
 mod reply;
 mod route;
+mod rows;
+mod tables;
 mod traced;
+mod v1;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,10 +161,7 @@ pub fn data_plane(
         registry.clone(),
         tracer,
         |path| Route::of(path).label(),
-        move |call| {
-            let plane = Arc::clone(&plane);
-            async move { Ok(handle(&plane, call).await) }
-        },
+        move |call| handle(Arc::clone(&plane), call),
     );
     let connections = Connections::new(&telemetry, "data", registry, drain, runtimes);
     (Arc::clone(&connections).accept(listener, service), Plane { connections })
@@ -221,17 +223,25 @@ where
 }
 
 /// Answers a request of the data plane.
-async fn handle(plane: &DataPlane, call: Call) -> Reply {
-    let visitor = Visitor::of(&plane.registry.live().config.server.cors, &call.head);
-    let mut reply = route(plane, call).await;
-    if let Some(visitor) = visitor {
-        visitor.tell(&mut reply);
+///
+/// The future is moved from layer to layer, bytes that are not used yet included. So it is to be
+/// small: the call has one place in it, and routes that are seldom taken have their memory elsewhere.
+fn handle(
+    plane: Arc<DataPlane>,
+    mut call: Call,
+) -> impl Future<Output = Result<Reply, Infallible>> + Send {
+    async move {
+        let visitor = Visitor::of(&plane.registry.live().config.server.cors, &call.head);
+        let mut reply = answer(&plane, &mut call).await;
+        if let Some(visitor) = visitor {
+            visitor.tell(&mut reply);
+        }
+        Ok(reply)
     }
-    reply
 }
 
-/// Routes a request of the data plane.
-async fn route(plane: &DataPlane, call: Call) -> Reply {
+/// By the request's route.
+async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
     // The target borrows the path, which is cheap to share and outlives the head's other parts.
     let uri = call.head.uri.clone();
     let route = Route::of(uri.path());
@@ -240,8 +250,10 @@ async fn route(plane: &DataPlane, call: Call) -> Reply {
         return Reply::options("GET, HEAD, POST, OPTIONS");
     }
     if route == Route::Unknown {
-        let message =
-            format!("there is nothing at {}; the protocol's calls are below /v2", uri.path());
+        let message = format!(
+            "there is nothing at {}; the protocols' calls are below /v2 and /v1",
+            uri.path()
+        );
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();
@@ -253,7 +265,14 @@ async fn route(plane: &DataPlane, call: Call) -> Reply {
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
-        Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
+        Route::Feedback(target) => Box::pin(feedback::feedback(plane, call, &target)).await,
+        Route::Predict(target) => rows::predict(plane, call, &target).await,
+        Route::V1Predict(target) => v1::predict(plane, call, &target).await,
+        Route::V1Other(verb) => v1::refused(verb),
+        Route::V1Live => v1::live(),
+        Route::OpenApi => openapi::data(),
+        Route::V1Models => v1::models(plane),
+        Route::V1Model(target) => v1::model(plane, &target),
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),
         Route::Ready => metadata::ready(plane),
@@ -263,9 +282,22 @@ async fn route(plane: &DataPlane, call: Call) -> Reply {
         Route::ModelConfig(target) => metadata::model_config(plane, &target),
         Route::ModelStatistics(target) => metadata::model_statistics(plane, &target),
         Route::AllStatistics => metadata::all_statistics(plane),
-        Route::RepositoryIndex => control::index(plane, call).await,
-        Route::RepositoryLoad(model) => control::load(plane, call, &model).await,
-        Route::RepositoryUnload(model) => control::unload(plane, call, &model).await,
+        Route::RepositoryIndex => Box::pin(control::index(plane, call)).await,
+        Route::RepositoryLoad(model) => Box::pin(control::load(plane, call, &model)).await,
+        Route::RepositoryUnload(model) => Box::pin(control::unload(plane, call, &model)).await,
         Route::Unknown => Reply::error(Code::NotFound, "there is nothing here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_that_is_moved_for_each_request_is_small() {
+        fn size<F>(_: impl FnOnce(Arc<DataPlane>, Call) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(handle) <= 2048, "{} bytes", size(handle));
     }
 }

@@ -5,8 +5,8 @@
 //! Between them stands all that protocols share: resolving the version, the model's own limit, the
 //! deadline, the run, the monitor's rules, the books and the observation.
 //!
-//! Everything is plain functions but for one wait: [`start`] decodes, checks and, for a small model,
-//! runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
+//! Everything is plain functions but for one wait ([`wait`]): [`start`] decodes, checks and, for a
+//! small model, runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
 //!
 //! Here is also the place where the observation of an answer is offered to those who watch: in
 //! [`super::beside`], after the answer is ready and never before.
@@ -203,7 +203,6 @@ struct Started<F> {
     deadline: Instant,
     /// Held until the answer is encoded.
     _permit: Permit,
-    run: Run,
     /// The inputs, where the version is watched.
     inputs: Option<Vec<Tensor>>,
 }
@@ -246,11 +245,25 @@ pub(super) async fn predict<F: Send + 'static, T>(
     } else {
         start(&version, decode, received)
     };
-    let outcome = match started {
-        Ok(started) => finish(&version, started, encode, received).await,
+    let executed = match started {
+        Ok((started, Run::Done(execution))) => {
+            // It began when the request was admitted: one look at the clock less. On the way back
+            // from the pool some time has passed.
+            let ended = match is_long {
+                true => Instant::now(),
+                false => started.admitted + execution.computed,
+            };
+            Ok((started, execution, ended))
+        }
+        Ok((started, Run::Waiting(outcome))) => {
+            let outcome = wait(outcome, received, started.deadline).await;
+            let executed = outcome.map(|execution| (started, execution, Instant::now()));
+            executed.map_err(|error| execute(&version, error))
+        }
         Err(error) => Err(error),
     };
-    let outcome = outcome.and_then(|finished| {
+    let outcome = executed.and_then(|(started, execution, begun)| {
+        let finished = finish(&version, started, execution, encode, (received, begun));
         let Finished { answer, rows, timings, ran, flags, observed } = finished;
         if let Some(trace) = trace {
             trace.ran(times(rows, &timings, ran));
@@ -281,7 +294,7 @@ fn start<F>(
     version: &Arc<Version>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
-) -> Result<Started<F>, PredictError> {
+) -> Result<(Started<F>, Run), PredictError> {
     let begun = Instant::now();
     let permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
@@ -308,7 +321,8 @@ fn start<F>(
     };
     let run = run.map_err(|error| execute(version, error))?;
     let decode = admitted.saturating_duration_since(begun);
-    Ok(Started { id, form, rows, decode, admitted, deadline, _permit: permit, run, inputs })
+    let started = Started { id, form, rows, decode, admitted, deadline, _permit: permit, inputs };
+    Ok((started, run))
 }
 
 /// A prediction that ran.
@@ -330,32 +344,29 @@ struct Ran {
     batch_rows: usize,
 }
 
-/// From execution to encoded answer.
-async fn finish<F, T>(
+/// Waits for the pool.
+async fn wait(
+    outcome: oneshot::Receiver<Result<Execution, ExecuteError>>,
+    received: Instant,
+    deadline: Instant,
+) -> Result<Execution, ExecuteError> {
+    match tokio::time::timeout_at(deadline.into(), outcome).await {
+        Ok(Ok(outcome)) => outcome,
+        // The pool answers everything that it takes, or is gone.
+        Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
+        Err(_) => Err(ExecuteError::Deadline(deadline.saturating_duration_since(received))),
+    }
+}
+
+/// From execution, which ended when encoding `begun`, to encoded answer.
+fn finish<F, T>(
     version: &Arc<Version>,
     started: Started<F>,
+    execution: Execution,
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
-    received: Instant,
-) -> Result<Finished<T>, PredictError> {
-    let Started { id, form, rows, decode, admitted, deadline, _permit, run, inputs } = started;
-    let (execution, begun) = match run {
-        // It began when the request was admitted: one look at the clock less.
-        Run::Done(execution) => {
-            let ended = admitted + execution.computed;
-            (execution, ended)
-        }
-        Run::Waiting(outcome) => {
-            let allowed = deadline.saturating_duration_since(received);
-            let outcome = tokio::time::timeout_at(deadline.into(), outcome).await;
-            let outcome = match outcome {
-                Ok(Ok(outcome)) => outcome,
-                // The pool answers everything that it takes, or is gone.
-                Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
-                Err(_) => Err(ExecuteError::Deadline(allowed)),
-            };
-            (outcome.map_err(|error| execute(version, error))?, Instant::now())
-        }
-    };
+    (received, begun): (Instant, Instant),
+) -> Finished<T> {
+    let Started { id, form, rows, decode, admitted, _permit, inputs, .. } = started;
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -382,7 +393,7 @@ async fn finish<F, T>(
     };
     let ran = Ran { admitted, batch_rows: execution.batch_rows };
     let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
-    Ok(Finished { answer, rows, timings, ran, flags, observed })
+    Finished { answer, rows, timings, ran, flags, observed }
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.

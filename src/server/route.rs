@@ -17,10 +17,21 @@ pub(super) enum Route<'a> {
     ModelConfig(Target<'a>),
     ModelStatistics(Target<'a>),
     Infer(Target<'a>),
+    /// Rows by name.
+    Predict(Target<'a>),
     Feedback(Target<'a>),
     RepositoryIndex,
     RepositoryLoad(Cow<'a, str>),
     RepositoryUnload(Cow<'a, str>),
+    /// The root: V1 asks there whether the server lives.
+    V1Live,
+    /// The description of all this.
+    OpenApi,
+    V1Models,
+    V1Model(Target<'a>),
+    V1Predict(Target<'a>),
+    /// `:explain` and the like.
+    V1Other(&'a str),
     Unknown,
 }
 
@@ -69,6 +80,15 @@ impl<'a> Route<'a> {
     pub(super) fn of(path: &'a str) -> Self {
         let path = path.strip_prefix('/').unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
+        if path.is_empty() {
+            return Self::V1Live;
+        }
+        if path == "openapi.json" {
+            return Self::OpenApi;
+        }
+        if let Some(rest) = path.strip_prefix("v1/") {
+            return Self::of_v1(rest);
+        }
         let Some(rest) = path.strip_prefix("v2") else { return Self::Unknown };
         if rest.is_empty() {
             return Self::ServerMetadata;
@@ -106,10 +126,38 @@ impl<'a> Route<'a> {
         match action {
             None => Self::Model(target),
             Some("infer") => Self::Infer(target),
+            Some("predict") => Self::Predict(target),
             Some("feedback") => Self::Feedback(target),
             Some("ready") => Self::ModelReady(target),
             Some("config") => Self::ModelConfig(target),
             Some("stats") => Self::ModelStatistics(target),
+            Some(_) => Self::Unknown,
+        }
+    }
+
+    /// `models`, `models/M`, `models/M/versions/V`, `models/M/labels/L`, and a verb behind a colon.
+    fn of_v1(path: &'a str) -> Self {
+        let (path, verb) = match path.rsplit_once(':') {
+            Some((path, verb)) => (path, Some(verb)),
+            None => (path, None),
+        };
+        let mut segments = path.split('/');
+        let segments =
+            (segments.next(), segments.next(), segments.next(), segments.next(), segments.next());
+        let target = match segments {
+            (Some("models"), None, ..) if verb.is_none() => return Self::V1Models,
+            (Some("models"), Some(model), None, ..) => {
+                Target { model: decoded(model), version: None }
+            }
+            (Some("models"), Some(model), Some("versions" | "labels"), Some(version), None) => {
+                Target { model: decoded(model), version: Some(decoded(version)) }
+            }
+            _ => return Self::Unknown,
+        };
+        match verb {
+            None => Self::V1Model(target),
+            Some("predict") => Self::V1Predict(target),
+            Some(verb @ ("explain" | "classify" | "regress")) => Self::V1Other(verb),
             Some(_) => Self::Unknown,
         }
     }
@@ -140,6 +188,9 @@ impl<'a> Route<'a> {
     pub(super) fn methods(&self) -> Methods {
         match self {
             Self::Infer(_)
+            | Self::Predict(_)
+            | Self::V1Predict(_)
+            | Self::V1Other(_)
             | Self::Feedback(_)
             | Self::RepositoryIndex
             | Self::RepositoryLoad(_)
@@ -153,6 +204,10 @@ impl<'a> Route<'a> {
         match self {
             Self::Infer(Target { version: None, .. }) => "/v2/models/{model}/infer",
             Self::Infer(_) => "/v2/models/{model}/versions/{version}/infer",
+            Self::Predict(Target { version: None, .. }) => "/v2/models/{model}/predict",
+            Self::Predict(_) => "/v2/models/{model}/versions/{version}/predict",
+            Self::V1Predict(_) => "/v1/models/{model}:predict",
+            Self::V1Other(_) => "/v1/models/{model}:{verb}",
             _ => "",
         }
     }
@@ -160,13 +215,18 @@ impl<'a> Route<'a> {
     /// The metric label `route`.
     pub(super) fn label(&self) -> Label {
         match self {
-            Self::ServerMetadata => Label::ServerMetadata,
-            Self::Live | Self::Ready => Label::Health,
-            Self::Models | Self::Model(_) | Self::ModelReady(_) | Self::ModelConfig(_) => {
-                Label::Metadata
-            }
+            Self::ServerMetadata | Self::OpenApi => Label::ServerMetadata,
+            Self::Live | Self::Ready | Self::V1Live => Label::Health,
+            Self::Models
+            | Self::Model(_)
+            | Self::ModelReady(_)
+            | Self::ModelConfig(_)
+            | Self::V1Models
+            | Self::V1Model(_) => Label::Metadata,
             Self::AllStatistics | Self::ModelStatistics(_) => Label::Statistics,
-            Self::Infer(_) => Label::Infer,
+            Self::Infer(_) | Self::Predict(_) | Self::V1Predict(_) | Self::V1Other(_) => {
+                Label::Infer
+            }
             Self::Feedback(_) => Label::Feedback,
             Self::RepositoryIndex | Self::RepositoryLoad(_) | Self::RepositoryUnload(_) => {
                 Label::Repository
@@ -263,13 +323,27 @@ mod tests {
             ("/v2/repository/main/index", Route::RepositoryIndex),
             ("/v2/repository/models/m/load", Route::RepositoryLoad("m".into())),
             ("/v2/repository/main/models/m/unload", Route::RepositoryUnload("m".into())),
-            ("/", Route::Unknown),
+            ("/", Route::V1Live),
+            ("", Route::V1Live),
             ("/v2x", Route::Unknown),
             ("/v3/models", Route::Unknown),
             ("/v2/models/m/versions", Route::Unknown),
             ("/v2/models/m/infer/more", Route::Unknown),
             ("/v2/models/m/explain", Route::Unknown),
             ("/v2/repository/models/m", Route::Unknown),
+            ("/v2/models/m/predict", Route::Predict(target("m", None))),
+            ("/v2/models/m/versions/2/predict", Route::Predict(target("m", Some("2")))),
+            ("/v1/models", Route::V1Models),
+            ("/v1/models/m", Route::V1Model(target("m", None))),
+            ("/v1/models/m:predict", Route::V1Predict(target("m", None))),
+            ("/v1/models/a%3Ab:predict", Route::V1Predict(target("a:b", None))),
+            ("/v1/models/m/versions/2:predict", Route::V1Predict(target("m", Some("2")))),
+            ("/v1/models/m/labels/stable:predict", Route::V1Predict(target("m", Some("stable")))),
+            ("/v1/models/m/versions/2", Route::V1Model(target("m", Some("2")))),
+            ("/v1/models/m:explain", Route::V1Other("explain")),
+            ("/v1/models/m:dance", Route::Unknown),
+            ("/v1/models:predict", Route::Unknown),
+            ("/v1", Route::Unknown),
         ] {
             assert_eq!(Route::of(path), expected, "{path}");
         }

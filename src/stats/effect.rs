@@ -18,7 +18,7 @@ pub const RULE: &str = "Cells are fixed by the baseline. PSI is the sum of (p - 
 const Z95: f64 = 1.959_963_984_540_054;
 
 /// How far a window is from the reference.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Effects {
     /// Values in the window.
     pub rows: u64,

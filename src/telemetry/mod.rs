@@ -219,7 +219,7 @@ mod tests {
         telemetry.histogram(names::BATCH_ROWS, &[]).record(1);
         let sharded = telemetry.sharded([telemetry.counter(names::ROWS, &[])]);
         sharded.add(0, 2);
-        telemetry.render();
+        assert!(telemetry.render().contains("tidegate_prediction_rows_total 2"));
         sharded.add(0, 3);
         telemetry.add_collector(|out| {
             render_info(out, names::MODEL_INFO, [vec![("model", "a"), ("version", "1")]]);

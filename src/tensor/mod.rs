@@ -12,10 +12,13 @@
 //! - nothing is assumed of the alignment of `data`.
 
 mod datatype;
+mod interleave;
 mod signature;
+mod writer;
 
 pub use datatype::Datatype;
 pub use signature::{Dim, NamedShapes, Signature, Specs, TensorSpec};
+pub use writer::{ElementWriter, Unfit, is_missing};
 
 use bytes::Bytes;
 use smallvec::SmallVec;

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use plan::{FeatureError, FeaturePlan, column_names};
 pub(crate) use plan::{Take, Taken};
 pub(crate) use scores::Measures;
-pub use scores::Score;
+pub use scores::{Score, find_prediction, find_score};
 
 /// Which side of a prediction a feature is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// What was asked.
@@ -31,7 +31,7 @@ pub enum Side {
 }
 
 /// What a feature's values are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Numbers, in cells by quantiles.

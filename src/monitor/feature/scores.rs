@@ -20,7 +20,8 @@ pub struct Score {
 
 /// The output of scores: the one that the settings name, else the first of floating point whose
 /// name or shape says so.
-pub(super) fn find_score(signature: &Signature, settings: &Monitor) -> Option<Score> {
+#[must_use]
+pub fn find_score(signature: &Signature, settings: &Monitor) -> Option<Score> {
     let as_score = |output: usize| {
         let spec = signature.outputs.get(output)?;
         let n_columns = columns(spec)?;
@@ -39,7 +40,8 @@ pub(super) fn find_score(signature: &Signature, settings: &Monitor) -> Option<Sc
 
 /// The output that is the prediction: the one that the settings name, else the first with one
 /// column that is a class by its name or its datatype.
-pub(super) fn find_prediction(signature: &Signature, settings: &Monitor) -> Option<usize> {
+#[must_use]
+pub fn find_prediction(signature: &Signature, settings: &Monitor) -> Option<usize> {
     if let Some(name) = &settings.prediction {
         return signature.output(name);
     }

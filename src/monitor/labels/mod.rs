@@ -81,7 +81,7 @@ pub struct Met {
 }
 
 /// What a [`Join`] has seen since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JoinCounts {
     /// Rows that were predicted under an id.
     pub predicted: u64,

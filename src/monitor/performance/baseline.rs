@@ -18,7 +18,7 @@ pub(super) const MOST_CLASSES: usize = 1024;
 pub(super) const MOST_CELLS: usize = 160;
 
 /// What a model does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
     /// One of two classes; the second of them is the positive one.
@@ -30,7 +30,7 @@ pub enum Task {
 }
 
 /// The loss of a row, from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
     /// 1 where the class is wrong.

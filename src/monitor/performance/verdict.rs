@@ -7,7 +7,7 @@ use crate::monitor::labels::JoinCounts;
 use crate::monitor::verdict::State;
 
 /// Performance of one watched stream at one tick.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PerformanceVerdict {
     /// What the model does.
     pub task: Task,
@@ -40,7 +40,7 @@ pub struct PerformanceVerdict {
 }
 
 /// Measures of performance; those that the task has and that the rows allow.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Measures {
     /// Share of rows whose class is right.
@@ -73,7 +73,7 @@ pub struct Measures {
 }
 
 /// Measures of a window, by labels.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RealisedWindow {
     /// `1h`, `24h` or `all`.
     pub window: String,
@@ -85,7 +85,7 @@ pub struct RealisedWindow {
 }
 
 /// An estimate with its sampling error band: three standard errors on either side.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Band {
     /// The estimate.
     pub value: f64,
@@ -97,7 +97,7 @@ pub struct Band {
 
 /// Measures estimated from scores alone. They hold as long as the probability of a class given
 /// the score is what it was on the reference: **concept drift is not seen**.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Estimated {
     /// See [`Measures`].
@@ -118,7 +118,7 @@ pub struct Estimated {
 }
 
 /// Estimated measures of a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EstimatedWindow {
     /// `1h`, `24h` or `all`.
     pub window: String,
@@ -132,7 +132,7 @@ pub struct EstimatedWindow {
 }
 
 /// The loss against the reference's, by a sequential test.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LossVerdict {
     /// Which loss: each is from 0 to 1.
     pub kind: LossKind,
@@ -169,7 +169,7 @@ pub struct LossVerdict {
 }
 
 /// A classical detector on the losses.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClassicalVerdict {
     /// `adwin` or `page-hinkley`.
     pub detector: String,

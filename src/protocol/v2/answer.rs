@@ -159,13 +159,16 @@ fn comma_separated<T>(
     }
 }
 
-fn integer(value: impl itoa::Integer, buffer: &mut Vec<u8>) {
+pub(in crate::protocol) fn integer(value: impl itoa::Integer, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// The shortest decimal that reads back as the same number; or the string that stands for what
 /// JSON cannot write.
-fn float<F: zmij::Float + Into<f64> + Copy>(value: F, buffer: &mut Vec<u8>) {
+pub(in crate::protocol) fn float<F: zmij::Float + Into<f64> + Copy>(
+    value: F,
+    buffer: &mut Vec<u8>,
+) {
     let wide: f64 = value.into();
     if wide.is_finite() {
         buffer.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
@@ -178,7 +181,7 @@ fn float<F: zmij::Float + Into<f64> + Copy>(value: F, buffer: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn string(text: &str, buffer: &mut Vec<u8>) {
+pub(in crate::protocol) fn string(text: &str, buffer: &mut Vec<u8>) {
     // Writing a string to a Vec cannot fail.
     let _ = serde_json::to_writer(buffer, text);
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::tensor::{Datatype, Signature, TensorSpec};
 
 /// `GET /v2`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ServerMetadata<'a> {
     /// The server's name.
     pub name: &'a str,
@@ -18,7 +18,7 @@ pub struct ServerMetadata<'a> {
 }
 
 /// `GET /v2/models/M`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ModelMetadata<'a> {
     name: &'a str,
     versions: Vec<&'a str>,
@@ -27,7 +27,7 @@ pub struct ModelMetadata<'a> {
     outputs: Vec<TensorMetadata<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct TensorMetadata<'a> {
     name: &'a str,
     datatype: &'static str,
@@ -36,7 +36,7 @@ struct TensorMetadata<'a> {
     parameters: Option<TensorParameters<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct TensorParameters<'a> {
     labels: &'a [String],
 }
@@ -98,7 +98,7 @@ impl ModelInputs {
 }
 
 /// `GET /v2/models/M/ready`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ModelReady<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -107,7 +107,7 @@ pub struct ModelReady<'a> {
 }
 
 /// One entry of `POST /v2/repository/index`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct IndexEntry<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -122,7 +122,7 @@ pub struct IndexEntry<'a> {
 
 /// `GET /v2/models/M/config`: what of Triton's model configuration has a meaning here, in the
 /// form that Triton's tools read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ModelConfig<'a> {
     name: &'a str,
     platform: &'a str,
@@ -138,7 +138,7 @@ pub struct ModelConfig<'a> {
     instance_group: Vec<InstanceGroup<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ConfigTensor<'a> {
     name: &'a str,
     data_type: String,
@@ -148,23 +148,23 @@ struct ConfigTensor<'a> {
     optional: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct DynamicBatching {
     preferred_batch_size: Vec<usize>,
     max_queue_delay_microseconds: u128,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct TransactionPolicy {
     decoupled: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ResponseCache {
     enable: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct InstanceGroup<'a> {
     name: &'a str,
     kind: &'a str,
@@ -216,14 +216,14 @@ impl<'a> ModelConfig<'a> {
 }
 
 /// `GET /v2/models/stats`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct StatisticsDocument<'a> {
     /// One entry for each version.
     pub model_stats: Vec<ModelStatistics<'a>>,
 }
 
 /// The statistics of a version.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct ModelStatistics<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -238,6 +238,7 @@ pub struct ModelStatistics<'a> {
     /// Where the time went.
     pub inference_stats: InferenceStatistics,
     /// Of streaming models, which there are none of.
+    #[schema(value_type = Object)]
     pub response_stats: serde_json::Map<String, serde_json::Value>,
     /// By batch size: not kept; the metric tidegate_execution_rows has it.
     pub batch_stats: Vec<serde_json::Value>,
@@ -246,7 +247,7 @@ pub struct ModelStatistics<'a> {
 }
 
 /// Where the time of all predictions went.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
+#[derive(Debug, Default, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub struct InferenceStatistics {
     /// Answered requests.
     pub success: Counted,
@@ -267,7 +268,7 @@ pub struct InferenceStatistics {
 }
 
 /// How often, and how long altogether.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
+#[derive(Debug, Default, Clone, Copy, Serialize, utoipa::ToSchema)]
 pub struct Counted {
     /// How often.
     pub count: u64,

@@ -22,6 +22,12 @@ pub enum ProtocolError {
     /// A tensor is not one of the model's, or is missing, or stands twice.
     #[error("{0}")]
     Tensors(String),
+    /// The tensors take more than a body may.
+    #[error("the rows take more than the limit of {limit} bytes as tensors (limits.body)")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// The binary part does not fit the JSON part.
     #[error("{0}")]
     Binary(String),
@@ -29,16 +35,19 @@ pub enum ProtocolError {
 
 impl Fault for ProtocolError {
     fn code(&self) -> Code {
-        Code::InvalidArgument
+        match self {
+            Self::TooLarge { .. } => Code::TooLarge,
+            _ => Code::InvalidArgument,
+        }
     }
 }
 
 impl ProtocolError {
-    pub(super) fn tensor(tensor: &str, reason: impl Into<String>) -> Self {
+    pub(in crate::protocol) fn tensor(tensor: &str, reason: impl Into<String>) -> Self {
         Self::Tensor { tensor: tensor.to_owned(), reason: reason.into() }
     }
 
-    pub(super) fn of_tensor(tensor: &str, error: &TensorError) -> Self {
+    pub(in crate::protocol) fn of_tensor(tensor: &str, error: &TensorError) -> Self {
         Self::tensor(tensor, error.to_string())
     }
 

@@ -76,7 +76,7 @@ pub struct FeedbackRecord {
 }
 
 /// What became of the records of one call: they add up to its records.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct FeedbackCounts {
     /// Found their prediction.

@@ -31,6 +31,7 @@ mod wire;
 mod tests;
 
 pub use answer::{Answer, AnswerOutput, LEND_FROM, encode_answer};
+pub(super) use answer::{float, integer, string};
 pub use classification::classify;
 pub use client::{DecodedAnswer, decode_answer, encode_request};
 pub use error::ProtocolError;

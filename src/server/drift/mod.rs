@@ -38,7 +38,7 @@ struct Order {
 }
 
 /// A verdict without its features.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Summary<'a> {
     model: &'a str,
     version: u64,
@@ -60,14 +60,14 @@ struct Summary<'a> {
 }
 
 /// A version that serves and is not watched.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Debug, Serialize, PartialEq, Eq, utoipa::ToSchema)]
 struct Unwatched {
     model: String,
     version: u64,
 }
 
-#[derive(Serialize)]
-struct Overview<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Overview<'a> {
     verdicts: Vec<Summary<'a>>,
     unwatched: Vec<Unwatched>,
 }

@@ -1,0 +1,166 @@
+//! The admin plane's calls.
+
+use serde_json::{Value, json};
+
+use super::forms;
+use super::{Needed, Operation, Schemas, document as written};
+use crate::error::Code;
+use crate::monitor::verdict::{Event, Histogram, History, Verdict};
+use crate::server::{admin, drift};
+
+const SEGMENT: (&str, Needed, &str) =
+    ("segment", Needed::Optional, "A part of the traffic, where it is split.");
+const FEATURE: (&str, Needed, &str) = ("feature", Needed::Always, "The feature's name.");
+const WINDOW: (&str, Needed, &str) = ("window", Needed::Optional, "5m, 1h, 24h, all or change.");
+
+pub(super) fn document() -> Value {
+    let mut schemas = Schemas::default();
+    let mut operations = status(&mut schemas);
+    operations.extend(monitoring(&mut schemas));
+    written(
+        "Tidegate: admin plane",
+        "Metrics, status, configuration and monitoring.",
+        &operations,
+        schemas,
+    )
+}
+
+fn status(schemas: &mut Schemas) -> Vec<Operation> {
+    let flag = |name: &str| json!({ "type": "object", "required": [name], "properties": { name: { "type": "boolean" } } });
+    let paths = json!({ "type": "array", "items": { "type": "string" } });
+    let index = json!({ "type": "object", "properties": { "get": paths, "post": paths } });
+    let changes = json!({
+        "type": "object", "required": ["changes"],
+        "properties": { "changes": { "type": "array", "items": { "type": "string" } } },
+    });
+    let metrics = Operation {
+        answer: vec![("text/plain", json!({ "type": "string" }))],
+        ..Operation::get("/metrics", "operations", "Metrics for Prometheus.", Value::Null)
+    };
+    vec![
+        Operation::get("/", "about", "The calls of this listener.", index),
+        Operation::get("/openapi.json", "about", "This document.", json!({ "type": "object" })),
+        metrics,
+        Operation::get("/health/live", "operations", "Whether the process answers.", flag("live")),
+        Operation::get(
+            "/health/ready",
+            "operations",
+            "Whether all configured models serve.",
+            flag("ready"),
+        ),
+        Operation::get(
+            "/api/v1/status",
+            "operations",
+            "Models, versions, configuration.",
+            schemas.of::<admin::Status<'static>>(),
+        ),
+        Operation::post(
+            "/api/v1/config/reload",
+            "configuration",
+            "Reads the configuration's file again and applies it.",
+            changes.clone(),
+        )
+        .refuses(&[Code::Conflict]),
+        Operation::post(
+            "/api/v1/config/plan",
+            "configuration",
+            "What applying this text, or the file where there is none, would change.",
+            changes,
+        )
+        .takes(false, &[("text/plain", json!({ "type": "string" }), None)])
+        .refuses(&[Code::Conflict]),
+    ]
+}
+
+fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
+    const FOUND: &[Code] = &[Code::InvalidArgument, Code::NotFound];
+    let verdict = schemas.of::<Verdict>();
+    let of_model = json!({
+        "type": "object", "required": ["verdicts"],
+        "properties": { "verdicts": { "type": "array", "items": verdict } },
+    });
+    let event = schemas.of::<Event>();
+    let events = json!({
+        "type": "object", "required": ["events"],
+        "properties": { "events": { "type": "array", "items": event } },
+    });
+    let order = forms::order(schemas);
+    let told = json!({
+        "type": "object", "required": ["model", "version"],
+        "properties": {
+            "model": { "type": "string" }, "version": { "type": "integer" },
+            "acknowledged": { "type": "integer" },
+        },
+    });
+    let command = |path, summary| {
+        Operation::post(path, "monitoring", summary, told.clone())
+            .may_take(order.clone())
+            .refuses(&[Code::NotFound, Code::Conflict])
+    };
+    vec![
+        Operation::get(
+            "/api/v1/drift",
+            "monitoring",
+            "All that is watched, in short.",
+            schemas.of::<drift::Overview<'static>>(),
+        )
+        .refuses(&[Code::InvalidArgument]),
+        Operation::get(
+            "/api/v1/events",
+            "monitoring",
+            "Changes of state, after the event of that number.",
+            events,
+        )
+        .query(&[
+            ("after", Needed::Optional, "The number of an event."),
+            ("model", Needed::Optional, "Of this model only."),
+        ])
+        .refuses(&[Code::InvalidArgument]),
+        Operation::get(
+            "/api/v1/drift/{model}",
+            "monitoring",
+            "Verdicts of all versions of a model.",
+            of_model,
+        )
+        .query(&[SEGMENT])
+        .refuses(FOUND),
+        Operation::get(
+            "/api/v1/drift/{model}/{version}",
+            "monitoring",
+            "The verdict of a version.",
+            schemas.of::<Verdict>(),
+        )
+        .query(&[SEGMENT])
+        .refuses(FOUND),
+        Operation::get(
+            "/api/v1/drift/{model}[/{version}]/history",
+            "monitoring",
+            "One feature's statistics over time.",
+            schemas.of::<History>(),
+        )
+        .query(&[FEATURE, SEGMENT])
+        .refuses(FOUND),
+        Operation::get(
+            "/api/v1/drift/{model}[/{version}]/histogram",
+            "monitoring",
+            "One feature's cells in the baseline and now.",
+            schemas.of::<Histogram>(),
+        )
+        .query(&[FEATURE, SEGMENT, WINDOW])
+        .refuses(FOUND),
+        Operation::get(
+            "/api/v1/drift/{model}[/{version}]/baseline",
+            "monitoring",
+            "The baseline, as baseline.json holds it.",
+            json!({ "type": "object" }),
+        )
+        .refuses(FOUND)
+        .refuses(&[Code::Conflict]),
+        command("/api/v1/drift/{model}[/{version}]/acknowledge", "Somebody has seen the drift."),
+        command(
+            "/api/v1/drift/{model}[/{version}]/freeze",
+            "What is being learned becomes the baseline.",
+        ),
+        command("/api/v1/drift/{model}[/{version}]/rebase", "The next rows become the baseline."),
+    ]
+}
