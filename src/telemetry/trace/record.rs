@@ -101,6 +101,8 @@ pub struct Rpc {
 pub(super) struct Record {
     pub(super) carried: Carried,
     pub(super) parent: Option<u64>,
+    /// Whether the parent is a request here, and not the client's.
+    pub(super) is_part: bool,
     pub(super) received: Instant,
     pub(super) ended: Instant,
     pub(super) inside: Option<Inside>,
@@ -140,7 +142,7 @@ impl Record {
         scope: &InstrumentationScope,
         to: &mut Vec<SpanData>,
     ) {
-        let Self { carried, parent, received, ended, inside, times, ending } = self;
+        let Self { carried, parent, is_part, received, ended, inside, times, ending } = self;
         let state = carried.state.as_ref().and_then(|state| state.to_str().ok()?.parse().ok());
         let state: TraceState = state.unwrap_or_default();
         let span = |id: u64, above: SpanId, start: Instant, end: Instant| SpanData {
@@ -168,8 +170,8 @@ impl Record {
         let common = common(inside.as_ref(), &ending.request_id);
         let mut server =
             span(carried.span, parent.map_or(SpanId::INVALID, SpanId::from), received, ended);
-        server.parent_span_is_remote = parent.is_some();
-        server.span_kind = SpanKind::Server;
+        server.parent_span_is_remote = parent.is_some() && !is_part;
+        server.span_kind = if is_part { SpanKind::Internal } else { SpanKind::Server };
         server.name = match &inside {
             Some(inside) => format!("infer {}", inside.model).into(),
             None => "infer".into(),
