@@ -7,6 +7,7 @@
 mod reload;
 mod source;
 mod threads;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +28,7 @@ use crate::repository;
 use crate::scheduler::Pool;
 use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use reload::Reloader;
 
@@ -97,6 +99,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         Registry::start(Arc::clone(&config), &telemetry, pool.clone(), BTreeMap::new())
             .map_err(AppError::Start)?;
     let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
+    let (tracer, exporting) = traces::start(&config.tracing, &telemetry, admin_runtime.handle())
+        .map_err(AppError::Start)?;
     let told = alerts.clone();
     let (monitors, monitor_thread) = observe::start(
         registry.clone(),
@@ -119,6 +123,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         monitors,
+        tracer: tracer.clone(),
         drain: drains,
     };
     let data = {
@@ -147,6 +152,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry,
         logging: Arc::clone(&logging),
         alerts,
+        tracer,
     };
     let limits = config.shutdown;
     admin_runtime.block_on(admin_part.run(admin, ends, async {
@@ -159,9 +165,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         tokio::time::sleep(limits.delay).await;
         // Nobody listens any more only if the data plane is gone already.
         let _ = drain.send(true);
-        let left = data.drained(Instant::now() + limits.drain).await;
+        let deadline = Instant::now() + limits.drain;
+        let left = data.drained(deadline).await;
         if left > 0 {
             tracing::warn!(connections = left, "the drain limit passed; these are cut off");
+        }
+        // Requests that ended last are in the queue by now.
+        if let Some(exporting) = exporting {
+            exporting.end(deadline).await;
         }
     }))?;
     // Nothing that holds the registry is left but the monitor: its writer ends with them.
@@ -206,6 +217,7 @@ struct AdminPart {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    tracer: Tracer,
 }
 
 impl AdminPart {
@@ -217,7 +229,7 @@ impl AdminPart {
         mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
-        let Self { source, parts, registry, telemetry, logging, alerts } = self;
+        let Self { source, parts, registry, telemetry, logging, alerts, tracer } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
         let now = unix_seconds();
         let last_reload = LastReload {
@@ -236,6 +248,7 @@ impl AdminPart {
             Arc::clone(&telemetry),
             logging,
             alerts,
+            tracer,
             last_reload,
         );
         let looks = registry.clone();

@@ -142,7 +142,11 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
     // Cheap to share, and what is asked borrows from it.
     let uri = call.head.uri.clone();
     let path = uri.path();
+    let is_options = call.head.method == http::Method::OPTIONS;
     if let Some(ask) = drift::Ask::of(path) {
+        if is_options {
+            return Reply::options(ask.methods().as_str());
+        }
         return match ask.methods().allow(&call.head.method) {
             true => drift::handle(plane, call, &ask).await,
             false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
@@ -157,6 +161,9 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
             return Reply::error(Code::NotFound, &message);
         }
     };
+    if is_options {
+        return Reply::options(methods.as_str());
+    }
     if !methods.allow(&call.head.method) {
         return Reply::method_not_allowed(&call.head.method, path, methods);
     }

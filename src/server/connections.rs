@@ -85,8 +85,7 @@ impl Connections {
         runtimes: &[Handle],
     ) -> Arc<Self> {
         let plane = [("plane", plane)];
-        let shard =
-            |runtime: &Handle| Shard {
+        let shard = |runtime: &Handle| Shard {
             runtime: runtime.clone(),
             open: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
@@ -220,10 +219,8 @@ where
     let Connections { registry, drain, speech, .. } = &*open.connections;
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Observed { stream, activity: Arc::clone(&activity) });
-    let mut builder = Builder::new(Streams {
-        connections: Arc::clone(&open.connections),
-        shard: open.shard,
-    });
+    let mut builder =
+        Builder::new(Streams { connections: Arc::clone(&open.connections), shard: open.shard });
     // hyper's own head timeout also ends idle connections, and makes a timer for each request:
     // the clock below does both with one timer a connection.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);

@@ -32,7 +32,9 @@ where
         let n_streams = |shard: usize| shards[shard].streams.load(Ordering::Relaxed);
         let quietest = (0..shards.len()).min_by_key(|&shard| n_streams(shard));
         let shard = match quietest {
-            Some(quietest) if n_streams(self.shard) > n_streams(quietest) + STREAMS_AHEAD => quietest,
+            Some(quietest) if n_streams(self.shard) > n_streams(quietest) + STREAMS_AHEAD => {
+                quietest
+            }
             _ => self.shard,
         };
         shards[shard].streams.fetch_add(1, Ordering::Relaxed);

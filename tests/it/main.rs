@@ -9,6 +9,7 @@ mod datatypes;
 mod drain;
 mod grpc;
 mod harness;
+mod http;
 mod monitor;
 mod onnx;
 mod overload;
