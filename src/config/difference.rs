@@ -8,6 +8,7 @@ use super::Config;
 /// Keys that only a restart can change: sockets and threads exist once.
 const NEEDS_RESTART: &[&str] = &[
     "server.http",
+    "server.grpc",
     "server.admin",
     "server.shards",
     "server.io_threads",

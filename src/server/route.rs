@@ -240,6 +240,7 @@ impl<'a> Route<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Label {
     Infer,
+    InferStream,
     Feedback,
     Metadata,
     ServerMetadata,
@@ -252,8 +253,9 @@ pub(super) enum Label {
 }
 
 impl Label {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Infer,
+        Self::InferStream,
         Self::Feedback,
         Self::Metadata,
         Self::ServerMetadata,
@@ -273,6 +275,7 @@ impl Label {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Infer => "infer",
+            Self::InferStream => "infer_stream",
             Self::Feedback => "feedback",
             Self::Metadata => "metadata",
             Self::ServerMetadata => "server_metadata",
