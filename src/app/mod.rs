@@ -2,7 +2,7 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `shadow`, `log`.
 
 mod reload;
 mod source;
@@ -115,6 +115,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (shadows, shadow_thread) = observe::shadow::start(
+        &registry,
+        monitors.clone(),
+        &telemetry,
+        config.shadowing,
+        threads::yield_to_all,
+    )
+    .map_err(start_error)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -124,6 +132,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         health: Arc::clone(&health),
         monitors,
         tracer: tracer.clone(),
+        shadows,
         drain: drains,
     };
     let data = {
@@ -177,11 +186,13 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     }))?;
     // Nothing that holds the registry is left but the monitor: its writer ends with them.
     drop((registry, data));
+    let shadow_thread = shadow_thread.end();
     let monitor_thread = monitor_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    let threads = registry_threads.0.into_iter().chain(compute).chain([monitor_thread]);
+    let threads =
+        registry_threads.0.into_iter().chain(compute).chain([monitor_thread, shadow_thread]);
     threads::join(threads, JOIN_AT_MOST);
     tracing::info!("ended");
     drop(logging);

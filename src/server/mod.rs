@@ -15,7 +15,9 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod choice;
 mod clock;
+mod compare;
 mod connections;
 mod control;
 mod cors;
@@ -52,6 +54,7 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
@@ -115,6 +118,7 @@ pub struct DataPlane {
     monitors: Monitors,
     /// Turns true when the server drains: streams, which could go on for ever, end then.
     drain: watch::Receiver<bool>,
+    shadows: Shadows,
 }
 
 /// What both planes are built from.
@@ -130,6 +134,8 @@ pub struct Parts {
     pub monitors: Monitors,
     /// Which requests are traced.
     pub tracer: Tracer,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -164,7 +170,7 @@ pub fn data_plane(
     grpc: Option<TcpListener>,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, tracer, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain } = parts.clone();
     let admission = Admission::new(&telemetry);
     let plane = Arc::new(DataPlane {
         registry: registry.clone(),
@@ -208,6 +214,19 @@ pub fn data_plane(
         tokio::join!(accepts_http, accepts_grpc);
     };
     (accepting, Plane { connections: std::iter::once(http).chain(grpc).collect() })
+    let registry_of_plane = registry.clone();
+    let plane =
+        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
+    let service = stack(
+        &telemetry,
+        "data",
+        registry.clone(),
+        tracer,
+        |path| Route::of(path).label(),
+        move |call| handle(Arc::clone(&plane), call),
+    );
+    let connections = Connections::new(&telemetry, "data", registry, drain, runtimes);
+    (Arc::clone(&connections).accept(listener, service), Plane { connections })
 }
 
 /// The admin plane on `listener`: its accept loop, to be spawned, and a handle. Its connections
@@ -219,12 +238,13 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain, .. } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, drain, .. } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        shadows,
         config,
         last_reload,
         started_at,

@@ -15,5 +15,6 @@ mod onnx;
 mod overload;
 mod reload;
 mod swap;
+mod traffic;
 mod untrusted;
 mod wire;
