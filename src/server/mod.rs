@@ -119,6 +119,7 @@ pub struct DataPlane {
     /// Turns true when the server drains: streams, which could go on for ever, end then.
     drain: watch::Receiver<bool>,
     shadows: Shadows,
+    tracer: Tracer,
 }
 
 /// What both planes are built from.
@@ -178,6 +179,8 @@ pub fn data_plane(
         admission,
         monitors,
         drain: drain.clone(),
+        shadows,
+        tracer: tracer.clone(),
     });
     let connections = |plane, speech| {
         let (registry, drain) = (registry.clone(), drain.clone());
@@ -214,19 +217,6 @@ pub fn data_plane(
         tokio::join!(accepts_http, accepts_grpc);
     };
     (accepting, Plane { connections: std::iter::once(http).chain(grpc).collect() })
-    let registry_of_plane = registry.clone();
-    let plane =
-        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
-    let service = stack(
-        &telemetry,
-        "data",
-        registry.clone(),
-        tracer,
-        |path| Route::of(path).label(),
-        move |call| handle(Arc::clone(&plane), call),
-    );
-    let connections = Connections::new(&telemetry, "data", registry, drain, runtimes);
-    (Arc::clone(&connections).accept(listener, service), Plane { connections })
 }
 
 /// The admin plane on `listener`: its accept loop, to be spawned, and a handle. Its connections

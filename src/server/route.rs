@@ -269,7 +269,7 @@ impl Label {
 
     /// Whether requests with it are predictions: those are traced.
     pub(super) fn is_prediction(self) -> bool {
-        self == Self::Infer
+        matches!(self, Self::Infer | Self::InferStream)
     }
 
     pub(super) fn as_str(self) -> &'static str {

@@ -76,13 +76,7 @@ pub(super) fn end_rpc(
     trace.end(ending(wire, FAULTS.contains(&status), code, id, error));
 }
 
-fn ending(
-    wire: Wire,
-    is_fault: bool,
-    code: Code,
-    id: &HeaderValue,
-    error: Option<&str>,
-) -> Ending {
+fn ending(wire: Wire, is_fault: bool, code: Code, id: &HeaderValue, error: Option<&str>) -> Ending {
     let is_answered = code.outcome() == Outcome::Answered;
     Ending {
         wire,

@@ -36,7 +36,7 @@ use crate::error::Code;
 use crate::protocol::grpc::Reflection;
 use messages::Messages;
 use status::Status;
-pub(super) use status::refuse;
+pub(super) use status::{number, refuse};
 
 /// What the handlers of gRPC share.
 #[derive(Debug)]
@@ -44,6 +44,9 @@ pub(super) struct GrpcPlane {
     pub(super) data: Arc<DataPlane>,
     pub(super) reflection: Arc<Reflection>,
 }
+
+/// The service of the protocol and of Triton, whose names are the same.
+pub(super) const SERVICE: &str = "inference.GRPCInferenceService";
 
 /// A method of one of the services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Method {
     fn of(path: &str) -> Option<Self> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         Some(match service {
-            "inference.GRPCInferenceService" => match method {
+            SERVICE => match method {
                 // Nearly all calls are this one.
                 "ModelInfer" => Self::ModelInfer,
                 "ModelStreamInfer" => Self::ModelStreamInfer,
@@ -125,6 +128,15 @@ impl Method {
                 Label::Other
             }
         }
+    }
+}
+
+/// The method that a path names, where it asks for predictions: those are traced.
+pub(super) fn prediction(path: &str) -> Option<&'static str> {
+    match Method::of(path)? {
+        Method::ModelInfer => Some("ModelInfer"),
+        Method::ModelStreamInfer => Some("ModelStreamInfer"),
+        _ => None,
     }
 }
 

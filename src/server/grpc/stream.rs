@@ -25,6 +25,7 @@ use crate::protocol::grpc::{Frame, Parameter, error_frame, stream_frame};
 use crate::server::account::Call;
 use crate::server::reply::{Body, Reply};
 use crate::server::streamed::{Ended, Frames, Streamed};
+use crate::server::traced::end_rpc;
 use crate::telemetry::trace::Trace;
 
 /// Requests of one stream that are under way at once; more wait to be read.
@@ -117,6 +118,9 @@ pub(super) fn infer(plane: &Arc<DataPlane>, call: Call) -> Result<Reply, Status>
     Ok(reply)
 }
 
+/// The method's name, in the spans of its questions.
+const METHOD: &str = "ModelStreamInfer";
+
 struct Stream {
     plane: Arc<DataPlane>,
     head: Arc<HeaderMap>,
@@ -170,11 +174,19 @@ impl Stream {
         let (plane, head) = (Arc::clone(&self.plane), Arc::clone(&self.head));
         let received = Instant::now();
         let timeout = self.deadline.map(|deadline| deadline.saturating_duration_since(received));
-        let (id, trace) = (numbered(&self.id, number), self.trace.clone());
+        let id = numbered(&self.id, number);
+        let trace = self.trace.as_ref().map(|stream| stream.part(received));
         Box::pin(async move {
             let mut own = String::new();
             let asker = Asker { head: &head, id: &id, received, timeout, trace: trace.as_deref() };
-            match answer_one(&plane, &asker, message, &mut own).await {
+            let outcome = answer_one(&plane, &asker, message, &mut own).await;
+            if let Some(trace) = &trace {
+                let refused = outcome.as_ref().err();
+                let code = refused.map_or(Code::Ok, |status| status.code);
+                let error = refused.map(|status| status.message.as_str());
+                end_rpc(trace, METHOD, code, &id, error);
+            }
+            match outcome {
                 Ok(frame) => (frame, None),
                 Err(status) => (error_frame(&status.message, &own), Some(status)),
             }
