@@ -119,10 +119,11 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
-    shadows: Shadows,
     /// Turns true when the server drains: streams, which could go on for ever, end then.
     drain: watch::Receiver<bool>,
     capture: Capture,
+    shadows: Shadows,
+    tracer: Tracer,
 }
 
 /// What both planes are built from.
@@ -188,6 +189,8 @@ pub fn data_plane(
         capture,
         shadows,
         drain: drain.clone(),
+        shadows,
+        tracer: tracer.clone(),
     });
     let connections = |plane, speech| {
         let (registry, drain) = (registry.clone(), drain.clone());
@@ -197,9 +200,9 @@ pub fn data_plane(
         let plane = Arc::clone(&plane);
         let errors: Refuse = Reply::error;
         let label: Label = |path| Route::of(path).label();
-        let books = Books { plane: "data", registry: registry.clone(), tracer: tracer.clone() };
-        let service =
-            stack(&telemetry, books, label, errors, move |call| handle(Arc::clone(&plane), call));
+        let tracer = tracer.clone();
+        let handler = move |call| handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "data", registry.clone(), tracer, label, errors, handler);
         let connections = connections("data", Speech::Http);
         (Arc::clone(&connections), connections.accept(http, service))
     };
@@ -207,11 +210,9 @@ pub fn data_plane(
         let reflection = Arc::default();
         let plane = Arc::new(GrpcPlane { data: plane, reflection });
         let errors: Refuse = grpc::refuse;
-        let books = Books { plane: "grpc", registry: registry.clone(), tracer };
-        let service = stack(&telemetry, books, grpc::label, errors, move |call| {
-            let plane = Arc::clone(&plane);
-            async move { Ok(grpc::handle(&plane, call).await) }
-        });
+        let label: Label = grpc::label;
+        let handler = move |call| grpc::handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "grpc", registry.clone(), tracer, label, errors, handler);
         let connections = connections("grpc", Speech::Grpc);
         (Arc::clone(&connections), connections.accept(listener, service))
     });
@@ -251,11 +252,12 @@ pub fn admin_plane(
         started_at,
     });
     let (label, errors): (Label, Refuse) = (admin::label, Reply::error);
-    let books = Books { plane: "admin", registry: registry.clone(), tracer: Tracer::off() };
-    let service = stack(&telemetry, books, label, errors, move |call| {
-        let plane = Arc::clone(&plane);
-        async move { Ok(admin::handle(&plane, call).await) }
-    });
+    let tracer = Tracer::off();
+    let service =
+        stack(&telemetry, "admin", registry.clone(), tracer, label, errors, move |call| {
+            let plane = Arc::clone(&plane);
+            async move { Ok(admin::handle(&plane, call).await) }
+        });
     let runtime = [Handle::current()];
     let connections =
         Connections::new(&telemetry, "admin", Speech::Http, registry, drain, &runtime);
@@ -268,18 +270,12 @@ type Label = fn(&str) -> route::Label;
 /// An error in the words of a plane's protocol.
 type Refuse = fn(Code, &str) -> Reply;
 
-/// Where a plane's requests are entered.
-struct Books {
-    /// The metrics' label.
-    plane: &'static str,
-    registry: Registry,
-    tracer: Tracer,
-}
-
 /// The stack around a plane's handlers, outermost first.
 fn stack<H, F>(
     telemetry: &Telemetry,
-    books: Books,
+    plane: &'static str,
+    registry: Registry,
+    tracer: Tracer,
     label: Label,
     refuse: Refuse,
     handler: H,
@@ -291,7 +287,6 @@ where
     H: FnMut(Call) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, Infallible>> + Send + 'static,
 {
-    let Books { plane, registry, tracer } = books;
     let metrics = Arc::new(PlaneMetrics::new(telemetry, plane));
     let panics = telemetry.counter(names::PANICS, &[("where", "handler")]);
     ServiceBuilder::new()

@@ -204,6 +204,10 @@ impl<'a> Route<'a> {
         match self {
             Self::Infer(Target { version: None, .. }) => "/v2/models/{model}/infer",
             Self::Infer(_) => "/v2/models/{model}/versions/{version}/infer",
+            Self::Predict(Target { version: None, .. }) => "/v2/models/{model}/predict",
+            Self::Predict(_) => "/v2/models/{model}/versions/{version}/predict",
+            Self::V1Predict(_) => "/v1/models/{model}:predict",
+            Self::V1Other(_) => "/v1/models/{model}:{verb}",
             _ => "",
         }
     }
@@ -265,7 +269,7 @@ impl Label {
 
     /// Whether requests with it are predictions: those are traced.
     pub(super) fn is_prediction(self) -> bool {
-        self == Self::Infer
+        matches!(self, Self::Infer | Self::InferStream)
     }
 
     pub(super) fn as_str(self) -> &'static str {

@@ -61,7 +61,8 @@ pub(super) fn log(
     Ok(LogSettingsResponse { settings: BTreeMap::from(settings) })
 }
 
-/// The settings of Triton's tracing, which there is none of: traces are OpenTelemetry's.
+/// The settings of Triton's tracing, in whose words OpenTelemetry's are told: one request in
+/// `trace_rate`.
 pub(super) fn trace(
     plane: &DataPlane,
     request: TraceSettingRequest,
@@ -71,9 +72,14 @@ pub(super) fn trace(
     if !request.model_name.is_empty() {
         plane.registry.live().model(&request.model_name)?;
     }
+    let share = plane.tracer.share();
+    let (level, rate) = match share > 0.0 {
+        true => ("TIMESTAMPS", format!("{:.0}", 1.0 / share)),
+        false => ("OFF", "0".to_owned()),
+    };
     let settings = [
-        ("trace_level", "OFF"),
-        ("trace_rate", "0"),
+        ("trace_level", level),
+        ("trace_rate", rate.as_str()),
         ("trace_count", "-1"),
         ("log_frequency", "0"),
         ("trace_file", ""),
@@ -86,7 +92,7 @@ pub(super) fn trace(
         // No value clears a setting, which leaves what is configured.
         if wanted.value.iter().any(|wanted| wanted != value) {
             let message = format!(
-                "trace setting '{name}' is not changed by calls: traces are OpenTelemetry's, and are configured in the file"
+                "trace setting '{name}' is not changed by calls: traces are OpenTelemetry's, and are configured in the file, under [tracing]"
             );
             return Err(Status::new(Code::Unimplemented, message));
         }
