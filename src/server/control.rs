@@ -1,5 +1,6 @@
 //! The model repository extension: index, load, unload.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::account::Call;
+use super::order::object;
 use super::reply::Reply;
 use super::{DataPlane, body};
 use crate::error::Code;
@@ -29,7 +31,7 @@ struct IndexRequest {
 #[serde(default)]
 struct LoadRequest<'a> {
     #[serde(borrow)]
-    parameters: std::collections::BTreeMap<&'a str, &'a RawValue>,
+    parameters: std::collections::BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
 pub(super) async fn index(plane: &DataPlane, call: Call) -> Reply {
@@ -68,7 +70,7 @@ pub(super) async fn load(plane: &DataPlane, call: Call, model: &str) -> Reply {
     };
     // Models come from the repository alone, so that what serves can be reproduced from it.
     if let Some(parameter) =
-        request.parameters.keys().find(|key| **key == "config" || key.starts_with("file:"))
+        request.parameters.keys().find(|key| *key == "config" || key.starts_with("file:"))
     {
         let message = format!(
             "parameter '{parameter}' is not supported: put the files into the repository, and settings into model.toml"
@@ -112,12 +114,7 @@ async fn read(head: &http::request::Parts, body: Incoming) -> Result<bytes::Byte
         .map_err(|error| Box::new(Reply::fault(&error)))
 }
 
-/// An empty body is an empty object.
+/// What the body asks for.
 fn parse<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, Box<Reply>> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        Box::new(Reply::error(Code::InvalidArgument, &format!("the body: {error}")))
-    })
+    object(body).map_err(|message| Box::new(Reply::error(Code::InvalidArgument, &message)))
 }

@@ -22,6 +22,7 @@ mod feedback;
 mod infer;
 mod metadata;
 mod openapi;
+mod order;
 mod panics;
 mod predict;
 mod reply;
