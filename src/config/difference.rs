@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 9] = [
+const NEEDS_RESTART: &[&str] = &[
     "server.http",
     "server.admin",
     "server.shards",
@@ -16,6 +16,10 @@ const NEEDS_RESTART: [&str; 9] = [
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "shadowing.queue",
+    "shadowing.queue_size",
+    "shadowing.concurrency",
+    "shadowing.timeout",
 ];
 
 /// One key that differs.

@@ -15,6 +15,7 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod clock;
 mod connections;
 mod control;
 mod drift;
@@ -147,7 +148,7 @@ pub fn data_plane(
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
     let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
-    let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
+    let admission = Admission::new(&telemetry);
     let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
     let service = stack(
         &telemetry,
@@ -237,6 +238,7 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         Route::Predict(target) => rows::predict(plane, call, &target).await,
         Route::V1Predict(target) => v1::predict(plane, call, &target).await,
         Route::V1Other(verb) => v1::refused(verb),
+        Route::V1Live => v1::live(),
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),
         Route::V1Model(target) => v1::model(plane, &target),

@@ -23,6 +23,8 @@ pub(super) enum Route<'a> {
     RepositoryIndex,
     RepositoryLoad(Cow<'a, str>),
     RepositoryUnload(Cow<'a, str>),
+    /// The root: V1 asks there whether the server lives.
+    V1Live,
     /// The description of all this.
     OpenApi,
     V1Models,
@@ -68,6 +70,9 @@ impl<'a> Route<'a> {
     pub(super) fn of(path: &'a str) -> Self {
         let path = path.strip_prefix('/').unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
+        if path.is_empty() {
+            return Self::V1Live;
+        }
         if path == "openapi.json" {
             return Self::OpenApi;
         }
@@ -188,7 +193,7 @@ impl<'a> Route<'a> {
     pub(super) fn label(&self) -> Label {
         match self {
             Self::ServerMetadata | Self::OpenApi => Label::ServerMetadata,
-            Self::Live | Self::Ready => Label::Health,
+            Self::Live | Self::Ready | Self::V1Live => Label::Health,
             Self::Models
             | Self::Model(_)
             | Self::ModelReady(_)
@@ -290,7 +295,8 @@ mod tests {
             ("/v2/repository/main/index", Route::RepositoryIndex),
             ("/v2/repository/models/m/load", Route::RepositoryLoad("m".into())),
             ("/v2/repository/main/models/m/unload", Route::RepositoryUnload("m".into())),
-            ("/", Route::Unknown),
+            ("/", Route::V1Live),
+            ("", Route::V1Live),
             ("/v2x", Route::Unknown),
             ("/v3/models", Route::Unknown),
             ("/v2/models/m/versions", Route::Unknown),

@@ -51,6 +51,11 @@ pub(super) fn refused(verb: &str) -> Reply {
     Reply::error(Code::Unimplemented, &message)
 }
 
+/// `GET /`: what KServe's V1 clients ask for liveness.
+pub(super) fn live() -> Reply {
+    Reply::document(&serde_json::json!({ "status": "alive" }))
+}
+
 /// `GET /v1/models`
 pub(super) fn models(plane: &DataPlane) -> Reply {
     let table = plane.registry.live();

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
+import numpy as np
 import pytest
 import requests
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 60
@@ -44,6 +44,7 @@ class Gateway:
 
     process: subprocess.Popen[str]
     http: str
+    grpc: str
     admin: str
     models: Path
 
@@ -68,6 +69,21 @@ def identity(datatype: str) -> bytes:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
+def products(count: int, width: int = 1024) -> bytes:
+    """A model that multiplies its rows `count` times by a matrix: as slow as one likes."""
+    weights = np.full((width, width), 1 / width, np.float32)
+    names = ["x", *(f"x{n}" for n in range(1, count)), "y"]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", [names[n], "w"], [names[n + 1]]) for n in range(count)],
+        "products",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", width])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
 def start(folder: Path, config: str = "") -> Gateway:
     """Starts the gateway on the models in `folder`, and waits until it serves."""
     file = folder / "tidegate.toml"
@@ -86,7 +102,7 @@ def start(folder: Path, config: str = "") -> Gateway:
         if entry.get("message") == "serving":
             # Whatever else is logged must not fill the pipe.
             threading.Thread(target=process.stderr.read, daemon=True).start()
-            return Gateway(process, entry["http"], entry["admin"], folder / "models")
+            return Gateway(process, entry["http"], entry.get("grpc", ""), entry["admin"], folder / "models")
     raise AssertionError(f"the gateway ended with {process.wait(LIMIT)}")
 
 
@@ -115,5 +131,28 @@ def own_gateway(tmp_path: Path) -> Iterator[Gateway]:
     """A gateway for tests that change what serves."""
     shutil.copytree(ROOT / "models" / "digits", tmp_path / "models" / "digits")
     running = start(tmp_path, '[limits]\nbody = "1MiB"\n')
+    yield running
+    stop(running)
+
+
+@pytest.fixture(scope="module")
+def fresh_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway of the shipped models alone, which nobody has asked yet."""
+    folder = tmp_path_factory.mktemp("fresh")
+    for model in ("digits", "car-loan"):
+        shutil.copytree(ROOT / "models" / model, folder / "models" / model)
+    running = start(folder)
+    yield running
+    stop(running)
+
+
+@pytest.fixture(scope="session")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway of one model that takes about a second for 512 rows."""
+    folder = tmp_path_factory.mktemp("slow")
+    path = folder / "models" / "slow" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(products(64))
+    running = start(folder)
     yield running
     stop(running)

@@ -169,7 +169,7 @@ def test_a_body_that_grows_beyond_the_limit(own_gateway: Gateway) -> None:
     ("method", "path", "status", "error"),
     [
         ("PUT", INFER, 405, "/v2/models/digits/infer takes POST, not PUT"),
-        ("GET", "/nope", 404, "there is nothing at /nope; the protocol's calls are below /v2"),
+        ("GET", "/nope", 404, "there is nothing at /nope; the protocols' calls are below /v2 and /v1"),
         (
             "GET",
             "/v2/models/digits/versions/9",

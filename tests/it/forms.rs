@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::types::{Float32Type, Float64Type, Int32Type};
 use arrow_array::{
-    Array, ArrayRef, DictionaryArray, FixedSizeListArray, Float64Array, LargeStringArray,
-    RecordBatch, StringArray, cast::AsArray,
+    ArrayRef, DictionaryArray, FixedSizeListArray, Float64Array, LargeStringArray, RecordBatch,
+    StringArray, cast::AsArray,
 };
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
@@ -206,9 +206,11 @@ fn arrow_streams_are_scored_whatever_their_types() {
     let numbers = |name: &str| -> ArrayRef {
         Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row[name].as_f64().unwrap())))
     };
-    let texts = |name: &str| rows.iter().map(|row| row[name].as_str().unwrap().to_owned());
+    let texts = |name: &str| -> Vec<String> {
+        rows.iter().map(|row| row[name].as_str().unwrap().to_owned()).collect()
+    };
     let salaries: DictionaryArray<Int32Type> =
-        texts("salary_range").collect::<Vec<_>>().iter().map(String::as_str).collect();
+        texts("salary_range").iter().map(String::as_str).collect();
     let columns: Vec<(&str, ArrayRef)> = vec![
         // What no input asks for is passed over.
         ("customer", Arc::new(StringArray::from(vec!["a", "b"]))),

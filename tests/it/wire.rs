@@ -270,7 +270,7 @@ fn methods_and_paths_that_do_not_exist() {
         let answer = exchange(server.http, &head(method, path, &[], Some(0)), b"");
         assert_eq!((answer.status, answer.header("allow")), (405, allow), "{method} {path}");
     }
-    for path in ["/", "/v1/models", "/v2/models/digits/explain", "/v2/models/digits/versions"] {
+    for path in ["/nothing", "/v1", "/v2/models/digits/explain", "/v2/models/digits/versions"] {
         assert_eq!(server.get(path).status, 404, "{path}");
     }
     let unknown = server.post("/v2/models/nobody/infer", &digit()).error();
