@@ -2,11 +2,12 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `shadow`, `log`.
 
 mod reload;
 mod source;
 mod threads;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +28,7 @@ use crate::repository;
 use crate::scheduler::Pool;
 use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use reload::Reloader;
 
@@ -95,6 +97,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         Registry::start(Arc::clone(&config), &telemetry, pool.clone(), BTreeMap::new())
             .map_err(AppError::Start)?;
     let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
+    let (tracer, exporting) = traces::start(&config.tracing, &telemetry, admin_runtime.handle())
+        .map_err(AppError::Start)?;
     let told = alerts.clone();
     let (monitors, monitor_thread) = observe::start(
         registry.clone(),
@@ -109,6 +113,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (shadows, shadow_thread) = observe::shadow::start(
+        &registry,
+        monitors.clone(),
+        &telemetry,
+        config.shadowing,
+        threads::yield_to_all,
+    )
+    .map_err(start_error)?;
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -117,6 +129,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         monitors,
+        tracer: tracer.clone(),
+        shadows,
         drain: drains,
     };
     let data = {
@@ -143,6 +157,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry,
         logging: Arc::clone(&logging),
         alerts,
+        tracer,
     };
     let limits = config.shutdown;
     admin_runtime.block_on(admin_part.run(admin, ends, async {
@@ -155,18 +170,25 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         tokio::time::sleep(limits.delay).await;
         // Nobody listens any more only if the data plane is gone already.
         let _ = drain.send(true);
-        let left = data.drained(Instant::now() + limits.drain).await;
+        let deadline = Instant::now() + limits.drain;
+        let left = data.drained(deadline).await;
         if left > 0 {
             tracing::warn!(connections = left, "the drain limit passed; these are cut off");
+        }
+        // Requests that ended last are in the queue by now.
+        if let Some(exporting) = exporting {
+            exporting.end(deadline).await;
         }
     }))?;
     // Nothing that holds the registry is left but the monitor: its writer ends with them.
     drop((registry, data));
+    let shadow_thread = shadow_thread.end();
     let monitor_thread = monitor_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    let threads = registry_threads.0.into_iter().chain(compute).chain([monitor_thread]);
+    let threads =
+        registry_threads.0.into_iter().chain(compute).chain([monitor_thread, shadow_thread]);
     threads::join(threads, JOIN_AT_MOST);
     tracing::info!("ended");
     drop(logging);
@@ -202,6 +224,7 @@ struct AdminPart {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    tracer: Tracer,
 }
 
 impl AdminPart {
@@ -213,7 +236,7 @@ impl AdminPart {
         mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
-        let Self { source, parts, registry, telemetry, logging, alerts } = self;
+        let Self { source, parts, registry, telemetry, logging, alerts, tracer } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
         let now = unix_seconds();
         let last_reload = LastReload {
@@ -232,6 +255,7 @@ impl AdminPart {
             Arc::clone(&telemetry),
             logging,
             alerts,
+            tracer,
             last_reload,
         );
         let looks = registry.clone();

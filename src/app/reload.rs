@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Source, unix_seconds};
+use super::{Source, traces, unix_seconds};
 use crate::alert;
 use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
@@ -16,6 +16,7 @@ use crate::registry::Registry;
 use crate::repository;
 use crate::server::{ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 use crate::telemetry::logging::{Logging, parse_level};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 
 /// A file that is being saved gives several events: they are waited out.
@@ -31,6 +32,7 @@ pub(super) struct Reloader {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    tracer: Tracer,
     last: Arc<Mutex<LastReload>>,
 }
 
@@ -41,9 +43,10 @@ impl Reloader {
         telemetry: Arc<Telemetry>,
         logging: Arc<Logging>,
         alerts: alert::Sender,
+        tracer: Tracer,
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
-        let this = Self { source, registry, telemetry, logging, alerts, last };
+        let this = Self { source, registry, telemetry, logging, alerts, tracer, last };
         this.publish(true);
         this
     }
@@ -131,6 +134,7 @@ impl Reloader {
             tracing::warn!(error, "the log keeps its level");
         }
         self.alerts.configure(&config.alerts);
+        traces::configure(&self.tracer, &config.tracing);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes).collect();

@@ -8,6 +8,7 @@ mod alert;
 mod baseline;
 mod check;
 mod client;
+mod compare;
 mod completions;
 mod drift;
 mod feedback;
@@ -58,6 +59,7 @@ enum Command {
     Predict(predict::Predict),
     Baseline(baseline::BaselineCommand),
     Drift(drift::Drift),
+    Compare(compare::Compare),
     Alert(alert::Alert),
     Feedback(feedback::Feedback),
     Completions(completions::Completions),
@@ -123,6 +125,7 @@ pub fn run() -> ExitCode {
         Command::Predict(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Drift(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Feedback(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -6,12 +6,14 @@
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
 mod alerts;
+mod cors;
 mod difference;
 mod environment;
 mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod tracing;
 mod traffic;
 mod units;
 
@@ -24,6 +26,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
+pub use cors::Cors;
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -32,6 +35,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
 };
@@ -64,6 +68,8 @@ pub struct Config {
     pub observe: Observe,
     /// What copies of requests may take of the machine.
     pub shadowing: Shadowing,
+    /// Where spans go.
+    pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// The models that are named, with their settings.
@@ -90,6 +96,10 @@ pub struct Server {
     pub io_threads: ThreadCount,
     /// Threads of the compute pool.
     pub compute_threads: ThreadCount,
+    /// Whether every answer says how long each part of it took.
+    pub timing: bool,
+    /// Whose pages may use the data plane from a browser.
+    pub cors: Cors,
 }
 
 /// A number of threads.
@@ -265,6 +275,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         reload,
         observe,
         shadowing,
+        tracing,
         alerts,
         defaults,
         models,
@@ -275,6 +286,8 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
+        timing: server.timing,
+        cors: cors::validate(server.cors, report),
     };
     if server.http == server.admin && server.http.port() != 0 {
         report
@@ -302,6 +315,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         report.add("repository.path", "must name a folder");
     }
     let shadowing = traffic::shadowing(&shadowing, report);
+    let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
@@ -342,6 +356,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
         shadowing,
+        tracing,
         alerts,
         models: validated,
         digest: format!("sha256:{digest}"),

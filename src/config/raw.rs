@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::cors::RawCors;
 use super::monitor::RawMonitor;
+use super::tracing::RawTracing;
 use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
 
@@ -26,6 +28,7 @@ pub(super) struct RawConfig {
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
     pub(super) shadowing: RawShadowing,
+    pub(super) tracing: RawTracing,
     pub(super) alerts: RawAlerts,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
@@ -39,6 +42,8 @@ pub(super) struct RawServer {
     pub(super) shards: RawThreads,
     pub(super) io_threads: RawThreads,
     pub(super) compute_threads: RawThreads,
+    pub(super) timing: bool,
+    pub(super) cors: RawCors,
 }
 
 impl Default for RawServer {
@@ -49,6 +54,8 @@ impl Default for RawServer {
             shards: RawThreads::default(),
             io_threads: RawThreads::default(),
             compute_threads: RawThreads::default(),
+            timing: false,
+            cors: RawCors::default(),
         }
     }
 }

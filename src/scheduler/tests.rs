@@ -305,6 +305,33 @@ fn a_preferred_size_is_taken_and_the_rest_waits_for_the_next_batch() {
 }
 
 #[test]
+fn callers_of_several_runtimes_and_of_none_get_their_own_answers() {
+    let limits = Limits { max_batch: 16, max_in_flight: 16, ..limits() };
+    let gate = Gated::new(&pool(1), Duration::ZERO, limits);
+    let running = gate.submit(0, 0);
+    assert_eq!(gate.next(), 0);
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtimes = [runtime(), runtime()];
+    let mut waiting = vec![(1, gate.submit(1, 0))];
+    for row in 2..9 {
+        let of_one = runtimes[usize::from(row % 2)].enter();
+        waiting.push((row, gate.submit(row, 0)));
+        drop(of_one);
+    }
+    gate.let_one_end();
+    assert_eq!(gate.next(), 1);
+    gate.let_one_end();
+    for (row, answer) in waiting {
+        let execution = runtimes[usize::from(row % 2)].block_on(answer).unwrap().unwrap();
+        assert_eq!(
+            (execution.outputs[0].data()[..].to_vec(), execution.batch_rows),
+            (vec![row], 8)
+        );
+    }
+    assert!(outcome(running).is_ok());
+}
+
+#[test]
 fn errands_run_and_one_that_panics_ends_nothing() {
     let pool = pool(1);
     assert_eq!(pool.run_errand(|| 6 * 7).blocking_recv().unwrap().unwrap(), 42);

@@ -34,8 +34,8 @@ struct LoadRequest<'a> {
     parameters: std::collections::BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
-pub(super) async fn index(plane: &DataPlane, call: Call) -> Reply {
-    let body = match read(&call.head, call.body).await {
+pub(super) async fn index(plane: &DataPlane, call: &mut Call) -> Reply {
+    let body = match read(&call.head, &mut call.body).await {
         Ok(body) => body,
         Err(reply) => return *reply,
     };
@@ -56,11 +56,11 @@ pub(super) async fn index(plane: &DataPlane, call: Call) -> Reply {
     Reply::document(&entries)
 }
 
-pub(super) async fn load(plane: &DataPlane, call: Call, model: &str) -> Reply {
+pub(super) async fn load(plane: &DataPlane, call: &mut Call, model: &str) -> Reply {
     if let Some(refusal) = refusal(plane) {
         return refusal;
     }
-    let body = match read(&call.head, call.body).await {
+    let body = match read(&call.head, &mut call.body).await {
         Ok(body) => body,
         Err(reply) => return *reply,
     };
@@ -83,11 +83,11 @@ pub(super) async fn load(plane: &DataPlane, call: Call, model: &str) -> Reply {
     }
 }
 
-pub(super) async fn unload(plane: &DataPlane, call: Call, model: &str) -> Reply {
+pub(super) async fn unload(plane: &DataPlane, call: &mut Call, model: &str) -> Reply {
     if let Some(refusal) = refusal(plane) {
         return refusal;
     }
-    let body = match read(&call.head, call.body).await {
+    let body = match read(&call.head, &mut call.body).await {
         Ok(body) => body,
         Err(reply) => return *reply,
     };
@@ -108,7 +108,10 @@ fn refusal(plane: &DataPlane) -> Option<Reply> {
     })
 }
 
-async fn read(head: &http::request::Parts, body: Incoming) -> Result<bytes::Bytes, Box<Reply>> {
+async fn read(
+    head: &http::request::Parts,
+    body: &mut Incoming,
+) -> Result<bytes::Bytes, Box<Reply>> {
     body::read(head, body, LARGEST_BODY, BODY_TIME)
         .await
         .map_err(|error| Box::new(Reply::fault(&error)))

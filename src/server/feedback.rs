@@ -11,13 +11,13 @@ use crate::protocol::v2::decode_feedback;
 const MOST_RECORDS: usize = 100_000;
 
 /// Joins labels with the predictions of a version, and says what became of them.
-pub(super) async fn feedback(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
+pub(super) async fn feedback(plane: &DataPlane, call: &mut Call, target: &Target<'_>) -> Reply {
     let Call { head, body, .. } = call;
     let (most, time) = {
         let limits = &plane.registry.live().config.limits;
         (limits.body, limits.body_time)
     };
-    let body = match body::read(&head, body, most, time).await {
+    let body = match body::read(head, body, most, time).await {
         Ok(body) => body,
         Err(error) => return Reply::fault(&error),
     };

@@ -15,9 +15,12 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod choice;
 mod clock;
+mod compare;
 mod connections;
 mod control;
+mod cors;
 mod drift;
 mod feedback;
 mod infer;
@@ -30,6 +33,7 @@ mod reply;
 mod route;
 mod rows;
 mod tables;
+mod traced;
 mod v1;
 
 use std::convert::Infallible;
@@ -48,10 +52,13 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
 use connections::Connections;
+use cors::Visitor;
 use panics::CatchPanicLayer;
 use predict::Admission;
 use reply::{Body, Reply};
@@ -106,6 +113,7 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    shadows: Shadows,
 }
 
 /// What both planes are built from.
@@ -119,6 +127,10 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// Which requests are traced.
+    pub tracer: Tracer,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -147,18 +159,18 @@ pub fn data_plane(
     listener: TcpListener,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain } = parts.clone();
     let admission = Admission::new(&telemetry);
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
+    let registry_of_plane = registry.clone();
+    let plane =
+        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
     let service = stack(
         &telemetry,
         "data",
         registry.clone(),
+        tracer,
         |path| Route::of(path).label(),
-        move |call| {
-            let plane = Arc::clone(&plane);
-            async move { Ok(handle(&plane, call).await) }
-        },
+        move |call| handle(Arc::clone(&plane), call),
     );
     let connections = Connections::new(&telemetry, "data", registry, drain, runtimes);
     (Arc::clone(&connections).accept(listener, service), Plane { connections })
@@ -173,17 +185,19 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, drain, .. } = parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        shadows,
         config,
         last_reload,
         started_at,
     });
-    let service = stack(&telemetry, "admin", registry.clone(), admin::label, move |call| {
+    let tracer = Tracer::off();
+    let service = stack(&telemetry, "admin", registry.clone(), tracer, admin::label, move |call| {
         let plane = Arc::clone(&plane);
         async move { Ok(admin::handle(&plane, call).await) }
     });
@@ -197,6 +211,7 @@ fn stack<H, F>(
     telemetry: &Telemetry,
     plane: &'static str,
     registry: Registry,
+    tracer: Tracer,
     label: fn(&str) -> route::Label,
     handler: H,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -211,17 +226,39 @@ where
     let panics = telemetry.counter(names::PANICS, &[("where", "handler")]);
     ServiceBuilder::new()
         // Outermost, so that whatever ends a request below is in the books.
-        .layer(AccountLayer { metrics, registry, label })
+        .layer(AccountLayer { metrics, registry, label, tracer })
         // Directly around the handlers: a panic is a reply like any other to the books.
         .layer(CatchPanicLayer { panics })
         .service(tower::service_fn(handler))
 }
 
-/// Routes a request of the data plane.
-async fn handle(plane: &DataPlane, call: Call) -> Reply {
+/// Answers a request of the data plane.
+///
+/// The future is moved from layer to layer, bytes that are not used yet included. So it is to be
+/// small: the call has one place in it, and routes that are seldom taken have their memory elsewhere.
+fn handle(
+    plane: Arc<DataPlane>,
+    mut call: Call,
+) -> impl Future<Output = Result<Reply, Infallible>> + Send {
+    async move {
+        let visitor = Visitor::of(&plane.registry.live().config.server.cors, &call.head);
+        let mut reply = answer(&plane, &mut call).await;
+        if let Some(visitor) = visitor {
+            visitor.tell(&mut reply);
+        }
+        Ok(reply)
+    }
+}
+
+/// By the request's route.
+async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
     // The target borrows the path, which is cheap to share and outlives the head's other parts.
     let uri = call.head.uri.clone();
     let route = Route::of(uri.path());
+    let is_options = call.head.method == http::Method::OPTIONS;
+    if is_options && uri.path() == "*" {
+        return Reply::options("GET, HEAD, POST, OPTIONS");
+    }
     if route == Route::Unknown {
         let message = format!(
             "there is nothing at {}; the protocols' calls are below /v2 and /v1",
@@ -230,11 +267,15 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();
+    if is_options {
+        return Reply::options(methods.as_str());
+    }
     if !methods.allow(&call.head.method) {
         return Reply::method_not_allowed(&call.head.method, uri.path(), methods);
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::Feedback(target) => Box::pin(feedback::feedback(plane, call, &target)).await,
         Route::Predict(target) => rows::predict(plane, call, &target).await,
         Route::V1Predict(target) => v1::predict(plane, call, &target).await,
         Route::V1Other(verb) => v1::refused(verb),
@@ -242,7 +283,6 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),
         Route::V1Model(target) => v1::model(plane, &target),
-        Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),
         Route::Ready => metadata::ready(plane),
@@ -252,9 +292,22 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         Route::ModelConfig(target) => metadata::model_config(plane, &target),
         Route::ModelStatistics(target) => metadata::model_statistics(plane, &target),
         Route::AllStatistics => metadata::all_statistics(plane),
-        Route::RepositoryIndex => control::index(plane, call).await,
-        Route::RepositoryLoad(model) => control::load(plane, call, &model).await,
-        Route::RepositoryUnload(model) => control::unload(plane, call, &model).await,
+        Route::RepositoryIndex => Box::pin(control::index(plane, call)).await,
+        Route::RepositoryLoad(model) => Box::pin(control::load(plane, call, &model)).await,
+        Route::RepositoryUnload(model) => Box::pin(control::unload(plane, call, &model)).await,
         Route::Unknown => Reply::error(Code::NotFound, "there is nothing here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_that_is_moved_for_each_request_is_small() {
+        fn size<F>(_: impl FnOnce(Arc<DataPlane>, Call) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(handle) <= 2048, "{} bytes", size(handle));
     }
 }

@@ -209,6 +209,14 @@ pub const RELOAD_OK: Metric =
 /// Access lines that the log's queue had no room for.
 pub const LOG_DROPPED: Metric =
     metric("tidegate_log_lines_dropped_total", "Log lines that the log's queue had no room for.");
+/// Spans of traced requests, by `outcome`.
+pub const TRACE_SPANS: Metric = metric(
+    "tidegate_trace_spans_total",
+    "Spans of traced requests, by outcome: exported, failed since the receiver did not take them, or dropped since the queue was full.",
+);
+/// Traced requests that wait to be exported.
+pub const TRACES_WAITING: Metric =
+    metric("tidegate_traces_waiting", "Traced requests that wait to be exported.");
 /// Rows that a rule of the monitor held for, by `model`, `slot`, `rule`.
 pub const RULES_HELD: Metric = metric(
     "tidegate_monitor_rules_held_total",
@@ -419,6 +427,7 @@ pub const COUNTERS: &[Metric] = &[
     SWAPS,
     RELOADS,
     LOG_DROPPED,
+    TRACE_SPANS,
     RULES_HELD,
     ALERT_EVENTS_DROPPED,
     ALERT_MESSAGES,
@@ -439,6 +448,7 @@ pub const GAUGES: &[Metric] = &[
     RELOADED_AT,
     RELOAD_OK,
     OBSERVATIONS_WAITING,
+    TRACES_WAITING,
     BUILD_INFO,
     ALERT_WAITING,
     ALERTS_FIRING,
