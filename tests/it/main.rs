@@ -9,6 +9,7 @@ mod cli;
 mod datatypes;
 mod drain;
 mod grpc;
+mod forms;
 mod harness;
 mod http;
 mod monitor;
