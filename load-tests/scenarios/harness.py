@@ -277,6 +277,7 @@ def write_config(folder: Path, repository: Path, settings: str = "") -> tuple[Pa
     file.write_text(f"""\
 [server]
 http = "{HOST}:{http_port}"
+grpc = "off"
 admin = "{HOST}:{admin_port}"
 
 [repository]

@@ -85,7 +85,9 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     telemetry.gauge(names::BUILD_INFO, &BUILD).set(1.0);
     let (http, admin) =
         (listen(config.server.http, "server.http")?, listen(config.server.admin, "server.admin")?);
+    let grpc = config.server.grpc.map(|address| listen(address, "server.grpc")).transpose()?;
     let addresses = (local(&http)?, local(&admin)?);
+    let grpc_address = grpc.as_ref().map(local).transpose()?;
     let n_threads = threads::Threads::of(&config.server);
     let busy = telemetry.gauge(names::COMPUTE_BUSY, &[]);
     let (pool, compute) =
@@ -122,12 +124,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         // The first shard accepts for all.
         let _entered = runtimes[0].enter();
         let listener = tokio::net::TcpListener::from_std(http).map_err(start_error)?;
-        let (accepting, plane) = server::data_plane(&parts, listener, runtimes);
+        let grpc = grpc.map(tokio::net::TcpListener::from_std).transpose().map_err(start_error)?;
+        let (accepting, plane) = server::data_plane(&parts, listener, grpc, runtimes);
         drop(runtimes[0].spawn(accepting));
         plane
     };
     tracing::info!(
         http = %addresses.0,
+        grpc = %grpc_address.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         admin = %addresses.1,
         models = registry.live().models.len(),
         ms = started.elapsed().as_secs_f64() * 1e3,

@@ -6,8 +6,9 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 9] = [
+const NEEDS_RESTART: [&str; 10] = [
     "server.http",
+    "server.grpc",
     "server.admin",
     "server.shards",
     "server.io_threads",

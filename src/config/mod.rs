@@ -76,6 +76,8 @@ pub struct Config {
 pub struct Server {
     /// The data plane's address.
     pub http: SocketAddr,
+    /// The data plane's address for gRPC; nothing where it is off.
+    pub grpc: Option<SocketAddr>,
     /// The admin plane's address.
     pub admin: SocketAddr,
     /// Runtimes that share out the data plane's connections.
@@ -264,14 +266,23 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     } = raw;
     let server = Server {
         http: address("server.http", &server.http, report),
+        grpc: match server.grpc.as_str() {
+            "off" => None,
+            text => Some(address("server.grpc", text, report)),
+        },
         admin: address("server.admin", &server.admin, report),
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
     };
-    if server.http == server.admin && server.http.port() != 0 {
-        report
-            .add("server.admin", format!("must differ from server.http, both are {}", server.http));
+    for (key, address, other, others) in [
+        ("server.admin", Some(server.admin), "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.admin", Some(server.admin)),
+    ] {
+        if let Some(address) = address.filter(|a| address == others && a.port() != 0) {
+            report.add(key, format!("must differ from {other}, both are {address}"));
+        }
     }
     let millisecond = HumanDuration(Duration::from_millis(1));
     for (key, value) in [

@@ -33,6 +33,7 @@ pub(super) struct RawConfig {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawServer {
     pub(super) http: String,
+    pub(super) grpc: String,
     pub(super) admin: String,
     pub(super) shards: RawThreads,
     pub(super) io_threads: RawThreads,
@@ -43,6 +44,7 @@ impl Default for RawServer {
     fn default() -> Self {
         Self {
             http: "127.0.0.1:8000".to_owned(),
+            grpc: "127.0.0.1:8001".to_owned(),
             admin: "127.0.0.1:8002".to_owned(),
             shards: RawThreads::default(),
             io_threads: RawThreads::default(),

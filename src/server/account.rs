@@ -175,9 +175,12 @@ impl<F: Future<Output = Result<Reply, Infallible>>> Future for AccountedFuture<F
         let Ok(mut reply) = ready!(this.inner.poll(cx));
         if let Some(account) = this.account.take() {
             reply.set(REQUEST_ID, account.id.clone());
-            let bytes = reply.response.body().size_hint().exact().unwrap_or(0);
-            account.metrics.response_bytes.increment(bytes);
-            account.end(reply.code, bytes, reply.error.as_deref());
+            let bytes = reply.response.body().size_hint().lower();
+            match reply.response.body_mut().streamed() {
+                // It ends when the last of it is made.
+                Some(streamed) => streamed.account = Some(account),
+                None => account.end(reply.code, bytes, reply.error.as_deref()),
+            }
         }
         Poll::Ready(Ok(reply.response))
     }
@@ -185,7 +188,7 @@ impl<F: Future<Output = Result<Reply, Infallible>>> Future for AccountedFuture<F
 
 /// One request's entry in the books. Dropped before its end, the request was cancelled.
 #[derive(Debug)]
-struct Account {
+pub(super) struct Account {
     metrics: Arc<PlaneMetrics>,
     registry: Registry,
     id: HeaderValue,
@@ -196,7 +199,9 @@ struct Account {
 }
 
 impl Account {
-    fn end(mut self, code: Code, bytes: u64, error: Option<&str>) {
+    /// Enters how the request ended, with the bytes of its answer.
+    pub(super) fn end(mut self, code: Code, bytes: u64, error: Option<&str>) {
+        self.metrics.response_bytes.increment(bytes);
         self.enter(code, bytes, error);
     }
 

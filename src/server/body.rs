@@ -56,14 +56,15 @@ impl Fault for BodyError {
     }
 }
 
+/// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
+pub(super) enum Coding {
     Gzip,
     Deflate,
 }
 
 impl Coding {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
@@ -178,7 +179,8 @@ fn coding(head: &HeaderMap) -> Result<Option<Coding>, BodyError> {
     }
 }
 
-fn inflate(coding: Coding, body: &[u8], limit: u64) -> Result<Bytes, BodyError> {
+/// Decompresses to at most `limit` bytes.
+pub(super) fn inflate(coding: Coding, body: &[u8], limit: u64) -> Result<Bytes, BodyError> {
     let mut whole = Vec::new();
     // One byte more than allowed tells too much from just enough.
     let read = match coding {
@@ -196,21 +198,8 @@ fn inflate(coding: Coding, body: &[u8], limit: u64) -> Result<Bytes, BodyError> 
 pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes, rest: Vec<Bytes>) {
     let size = body.len() + rest.iter().map(Bytes::len).sum::<usize>();
     let coding = accepted(head).filter(|_| size >= COMPRESS_FROM);
-    let pieces = || std::iter::once(&body).chain(&rest);
     let compressed = coding.and_then(|coding| {
-        let level = Compression::fast();
-        let whole = match coding {
-            Coding::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::new(), level);
-                let written = pieces().try_for_each(|piece| encoder.write_all(piece));
-                written.and_then(|()| encoder.finish())
-            }
-            Coding::Deflate => {
-                let mut encoder = ZlibEncoder::new(Vec::new(), level);
-                let written = pieces().try_for_each(|piece| encoder.write_all(piece));
-                written.and_then(|()| encoder.finish())
-            }
-        };
+        let whole = deflate(coding, std::iter::once(&body).chain(&rest));
         whole.ok().map(|whole| (coding, whole))
     });
     let body = match compressed {
@@ -222,6 +211,26 @@ pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes, rest: V
         None => Body::pieces(body, rest),
     };
     *reply.response.body_mut() = body;
+}
+
+/// Compresses pieces into one.
+pub(super) fn deflate<'a>(
+    coding: Coding,
+    mut pieces: impl Iterator<Item = &'a Bytes>,
+) -> std::io::Result<Vec<u8>> {
+    let level = Compression::fast();
+    match coding {
+        Coding::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), level);
+            pieces.try_for_each(|piece| encoder.write_all(piece))?;
+            encoder.finish()
+        }
+        Coding::Deflate => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), level);
+            pieces.try_for_each(|piece| encoder.write_all(piece))?;
+            encoder.finish()
+        }
+    }
 }
 
 /// The first coding of ours that the client lists without refusing it.

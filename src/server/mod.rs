@@ -1,4 +1,4 @@
-//! HTTP: listeners, the stack of layers, the handlers of both planes.
+//! HTTP and gRPC: listeners, the stack of layers, the handlers of both planes.
 //!
 //! A request passes, from the outside in: the connection's clock ([`connections`]), the books
 //! ([`account`]: id, counters, access line, cancellation), the panic net ([`panics`]), and its
@@ -19,6 +19,7 @@ mod connections;
 mod control;
 mod drift;
 mod feedback;
+mod grpc;
 mod infer;
 mod metadata;
 mod openapi;
@@ -27,6 +28,7 @@ mod predict;
 mod reply;
 mod route;
 mod rows;
+mod streamed;
 mod tables;
 mod v1;
 
@@ -49,7 +51,8 @@ use crate::observe::Monitors;
 use crate::registry::{LiveTable, Registry, State};
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
-use connections::Connections;
+use connections::{Connections, Speech};
+use grpc::GrpcPlane;
 use panics::CatchPanicLayer;
 use predict::Admission;
 use reply::{Body, Reply};
@@ -104,6 +107,8 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    /// Turns true when the server drains: streams, which could go on for ever, end then.
+    drain: watch::Receiver<bool>,
 }
 
 /// What both planes are built from.
@@ -124,42 +129,80 @@ pub struct Parts {
 /// A running plane.
 #[derive(Debug)]
 pub struct Plane {
-    connections: Arc<Connections>,
+    /// Of each of its listeners.
+    connections: Vec<Arc<Connections>>,
 }
 
 impl Plane {
     /// Waits until every connection is closed, until `deadline` at most. Returns how many are
     /// left then.
     pub async fn drained(&self, deadline: Instant) -> usize {
-        while self.connections.n_open() > 0 && Instant::now() < deadline {
+        while self.n_open() > 0 && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_INTERVAL).await;
         }
-        self.connections.n_open()
+        self.n_open()
+    }
+
+    fn n_open(&self) -> usize {
+        self.connections.iter().map(|connections| connections.n_open()).sum()
     }
 }
 
-/// The data plane on `listener`: its accept loop, to be spawned, and a handle. Connections are
-/// shared out among `runtimes`.
+/// The data plane on `http` and, where it is there, `grpc`: its accept loops, to be spawned, and a
+/// handle. Connections are shared out among `runtimes`.
 pub fn data_plane(
     parts: &Parts,
-    listener: TcpListener,
+    http: TcpListener,
+    grpc: Option<TcpListener>,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
     let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
     let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
-    let plane = Arc::new(DataPlane { registry: registry.clone(), health, admission, monitors });
-    let service = stack(
-        &telemetry,
-        "data",
-        registry.clone(),
-        |path| Route::of(path).label(),
-        move |call| {
+    let plane = Arc::new(DataPlane {
+        registry: registry.clone(),
+        health,
+        admission,
+        monitors,
+        drain: drain.clone(),
+    });
+    let connections = |plane, speech| {
+        let (registry, drain) = (registry.clone(), drain.clone());
+        Connections::new(&telemetry, plane, speech, registry, drain, runtimes)
+    };
+    let over_http = {
+        let plane = Arc::clone(&plane);
+        let errors: Refuse = Reply::error;
+        let label: Label = |path| Route::of(path).label();
+        let service = stack(&telemetry, "data", registry.clone(), label, errors, move |call| {
             let plane = Arc::clone(&plane);
             async move { Ok(handle(&plane, call).await) }
-        },
-    );
-    let connections = Connections::new(&telemetry, "data", registry, drain, runtimes);
-    (Arc::clone(&connections).accept(listener, service), Plane { connections })
+        });
+        let connections = connections("data", Speech::Http);
+        (Arc::clone(&connections), connections.accept(http, service))
+    };
+    let over_grpc = grpc.map(|listener| {
+        let reflection = Arc::default();
+        let plane = Arc::new(GrpcPlane { data: plane, reflection });
+        let errors: Refuse = grpc::refuse;
+        let service =
+            stack(&telemetry, "grpc", registry.clone(), grpc::label, errors, move |call| {
+                let plane = Arc::clone(&plane);
+                async move { Ok(grpc::handle(&plane, call).await) }
+            });
+        let connections = connections("grpc", Speech::Grpc);
+        (Arc::clone(&connections), connections.accept(listener, service))
+    });
+    let (http, accepts_http) = over_http;
+    let (grpc, accepts_grpc) = over_grpc.unzip();
+    let accepting = async {
+        let accepts_grpc = async {
+            if let Some(accepts) = accepts_grpc {
+                accepts.await;
+            }
+        };
+        tokio::join!(accepts_http, accepts_grpc);
+    };
+    (accepting, Plane { connections: std::iter::once(http).chain(grpc).collect() })
 }
 
 /// The admin plane on `listener`: its accept loop, to be spawned, and a handle. Its connections
@@ -181,21 +224,30 @@ pub fn admin_plane(
         last_reload,
         started_at,
     });
-    let service = stack(&telemetry, "admin", registry.clone(), admin::label, move |call| {
+    let (label, errors): (Label, Refuse) = (admin::label, Reply::error);
+    let service = stack(&telemetry, "admin", registry.clone(), label, errors, move |call| {
         let plane = Arc::clone(&plane);
         async move { Ok(admin::handle(&plane, call).await) }
     });
     let runtime = [Handle::current()];
-    let connections = Connections::new(&telemetry, "admin", registry, drain, &runtime);
-    (Arc::clone(&connections).accept(listener, service), Plane { connections })
+    let connections =
+        Connections::new(&telemetry, "admin", Speech::Http, registry, drain, &runtime);
+    (Arc::clone(&connections).accept(listener, service), Plane { connections: vec![connections] })
 }
+
+/// The metric label of a path.
+type Label = fn(&str) -> route::Label;
+
+/// An error in the words of a plane's protocol.
+type Refuse = fn(Code, &str) -> Reply;
 
 /// The stack around a plane's handlers, outermost first.
 fn stack<H, F>(
     telemetry: &Telemetry,
     plane: &'static str,
     registry: Registry,
-    label: fn(&str) -> route::Label,
+    label: Label,
+    refuse: Refuse,
     handler: H,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone
@@ -211,7 +263,7 @@ where
         // Outermost, so that whatever ends a request below is in the books.
         .layer(AccountLayer { metrics, registry, label })
         // Directly around the handlers: a panic is a reply like any other to the books.
-        .layer(CatchPanicLayer { panics })
+        .layer(CatchPanicLayer { panics, refuse })
         .service(tower::service_fn(handler))
 }
 

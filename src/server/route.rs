@@ -217,6 +217,7 @@ impl<'a> Route<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Label {
     Infer,
+    InferStream,
     Feedback,
     Metadata,
     ServerMetadata,
@@ -229,8 +230,9 @@ pub(super) enum Label {
 }
 
 impl Label {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Infer,
+        Self::InferStream,
         Self::Feedback,
         Self::Metadata,
         Self::ServerMetadata,
@@ -245,6 +247,7 @@ impl Label {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Infer => "infer",
+            Self::InferStream => "infer_stream",
             Self::Feedback => "feedback",
             Self::Metadata => "metadata",
             Self::ServerMetadata => "server_metadata",

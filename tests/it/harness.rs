@@ -32,6 +32,7 @@ pub(crate) struct Server {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
 
@@ -89,6 +90,8 @@ impl Setup {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["serve", "--config"])
             .arg(&config)
+            // Of the system's choice too, whatever a test's [server] says.
+            .env("TIDEGATE_SERVER__GRPC", "127.0.0.1:0")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -111,8 +114,8 @@ impl Setup {
             })
         });
         let address = |key: &str| serving[key].as_str().unwrap().parse().unwrap();
-        let (http, admin) = (address("http"), address("admin"));
-        Server { folder: self.folder, child, log, http, admin }
+        let (http, grpc, admin) = (address("http"), address("grpc"), address("admin"));
+        Server { folder: self.folder, child, log, http, grpc, admin }
     }
 }
 
