@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::account::Call;
@@ -143,6 +144,12 @@ pub(super) async fn unload(plane: &DataPlane, call: Call, model: &str) -> Reply 
         Ok(()) => Reply::document(&serde_json::json!({})),
         Err(error) => Reply::fault(&error),
     }
+}
+
+/// The body of a call as JSON; an empty one is an empty object.
+pub(super) async fn read_json<T: DeserializeOwned + Default>(call: Call) -> Result<T, Box<Reply>> {
+    let body = read(&call.head, call.body).await?;
+    parse(&body)
 }
 
 async fn read(head: &http::request::Parts, body: Incoming) -> Result<bytes::Bytes, Box<Reply>> {
