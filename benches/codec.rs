@@ -1,4 +1,4 @@
-//! What reading a request and writing an answer cost: one row of `digits`, and a larger tensor, as
+//! What reading a request and writing an answer cost: one row of `digits`, and larger tensors, as
 //! JSON and as binary. `cargo bench --bench codec`
 
 use bytes::Bytes;
@@ -14,8 +14,20 @@ fn tensor(shape: &[usize]) -> Tensor {
     Tensor::new(Datatype::Fp32, shape, data.into()).expect("the data are made for the shape")
 }
 
+/// A request as Python's lists of binary32 numbers make it: their decimals are those of binary64.
+fn as_binary64(tensor: &Tensor) -> String {
+    let elements = tensor.data().as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x));
+    let data: Vec<String> = elements.map(|x| f64::from(x).to_string()).collect();
+    let (shape, data) = (tensor.shape(), data.join(", "));
+    format!(
+        r#"{{"inputs": [{{"name": "x", "shape": {shape:?}, "datatype": "FP32", "data": [{data}]}}]}}"#
+    )
+}
+
 fn codec(criterion: &mut Criterion) {
-    for (name, shape) in [("one digit", vec![1, 8, 8]), ("image", vec![1, 3, 224, 224])] {
+    for (name, shape) in
+        [("one digit", vec![1, 8, 8]), ("32 rows", vec![32, 30]), ("image", vec![1, 3, 224, 224])]
+    {
         let tensor = tensor(&shape);
         let spec = TensorSpec {
             name: "x".to_owned(),
@@ -25,6 +37,10 @@ fn codec(criterion: &mut Criterion) {
         let signature = Signature { inputs: vec![spec.clone()], outputs: vec![spec] };
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements(tensor.len() as u64));
+        let wide = Bytes::from(as_binary64(&tensor));
+        group.bench_function("decode Json of 17 digits", |bencher| {
+            bencher.iter(|| decode_request(&wide, None, &signature));
+        });
         for form in [Form::Json, Form::Binary] {
             let mut body = Vec::new();
             let length = encode_request(None, &[("x", &tensor)], form, &mut body);

@@ -8,6 +8,7 @@ mod reload;
 mod source;
 mod threads;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -93,7 +94,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     let (pool, compute) =
         Pool::start(n_threads.compute, busy, threads::yield_to_io).map_err(start_error)?;
     let (registry, registry_threads) =
-        Registry::start(Arc::clone(&config), &telemetry, pool.clone()).map_err(AppError::Start)?;
+        Registry::start(Arc::clone(&config), &telemetry, pool.clone(), BTreeMap::new())
+            .map_err(AppError::Start)?;
     let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
     let told = alerts.clone();
     let (monitors, monitor_thread) = observe::start(

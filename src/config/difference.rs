@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 
 /// Keys that only a restart can change: sockets and threads exist once.
-const NEEDS_RESTART: [&str; 10] = [
+const NEEDS_RESTART: &[&str] = &[
     "server.http",
     "server.grpc",
     "server.admin",
@@ -17,6 +17,10 @@ const NEEDS_RESTART: [&str; 10] = [
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "shadowing.queue",
+    "shadowing.queue_size",
+    "shadowing.concurrency",
+    "shadowing.timeout",
 ];
 
 /// One key that differs.

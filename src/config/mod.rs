@@ -12,6 +12,7 @@ mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod traffic;
 mod units;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use traffic::{
+    Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
+};
 pub use units::{ByteSize, HumanDuration};
 
 use raw::{RawConfig, RawModel, RawThreads};
@@ -58,6 +62,8 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// What copies of requests may take of the machine.
+    pub shadowing: Shadowing,
     /// Who is told of drift.
     pub alerts: Alerts,
     /// The models that are named, with their settings.
@@ -260,6 +266,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        shadowing,
         alerts,
         defaults,
         models,
@@ -305,6 +312,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     if repository.path.is_empty() {
         report.add("repository.path", "must name a folder");
     }
+    let shadowing = traffic::shadowing(&shadowing, report);
     let alerts = alerts::validate(alerts, folder, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
@@ -344,6 +352,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        shadowing,
         alerts,
         models: validated,
         digest: format!("sha256:{digest}"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Report;
 use super::monitor::{self, Monitor};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
+use super::traffic::{self, Traffic};
 use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 
 /// The most rows that one batch may be given.
@@ -41,6 +42,8 @@ pub struct Model {
     pub batching: Batching,
     /// How it is watched.
     pub monitor: Monitor,
+    /// Which versions share its traffic.
+    pub traffic: Traffic,
 }
 
 /// Which versions serve.
@@ -134,6 +137,8 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
     }
     let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
     let monitor = monitor::validate(raw.monitor.unwrap_or_default(), &at("monitor"), report);
+    let traffic =
+        traffic::validate(raw.traffic.unwrap_or_default(), &at("traffic"), &aliases, report);
     let shapes = raw.shapes.unwrap_or_default();
     if shapes.iter().flat_map(NamedShapes::values).flatten().any(|&size| size == 0) {
         report.add(&at("shapes"), "expected sizes from 1 on");
@@ -154,6 +159,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
             .map(|signature| self::signature(signature, &at("signature"), report)),
         batching,
         monitor,
+        traffic,
     }
 }
 
@@ -218,7 +224,7 @@ fn signature(raw: RawSignature, key: &str, report: &mut Report<'_>) -> Signature
     Signature { inputs: specs(raw.inputs), outputs: specs(raw.outputs) }
 }
 
-fn is_alias(name: &str) -> bool {
+pub(super) fn is_alias(name: &str) -> bool {
     let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
     let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     name.starts_with(begins) && name.chars().all(goes_on)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
 use super::monitor::RawMonitor;
+use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
 
 const fn seconds(seconds: u64) -> HumanDuration {
@@ -24,6 +25,7 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) shadowing: RawShadowing,
     pub(super) alerts: RawAlerts,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
@@ -223,6 +225,8 @@ pub(super) struct RawModel {
     pub(super) batching: Option<RawBatching>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) monitor: Option<RawMonitor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traffic: Option<RawTraffic>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,6 +301,10 @@ impl RawModel {
             batching: self.batching.or(base.batching),
             // Its keys one by one as well: a model that sets one keeps the others' defaults.
             monitor: match (self.monitor, base.monitor) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            traffic: match (self.traffic, base.traffic) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

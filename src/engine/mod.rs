@@ -18,6 +18,7 @@
 mod arg_max;
 mod bfloat16;
 mod convert;
+mod courtesy;
 mod dense;
 mod doubles;
 mod expanding;
@@ -41,6 +42,7 @@ compile_error!("tensors are little-endian bytes, which the engine reads in place
 use std::fmt;
 use std::sync::LazyLock;
 
+pub use courtesy::make_way;
 pub use onnx::OnnxModel;
 pub use operators::Operator;
 pub use plan::{Plan, Rung};

@@ -15,7 +15,7 @@ use tract_onnx::tract_hir::infer::{DimFact, ShapeFactoid};
 
 use super::rowwise::Program;
 use super::steps::Steps;
-use super::{LoadError, OnnxModel, RunError, catching, convert, kernel, reason, sizes};
+use super::{LoadError, OnnxModel, RunError, catching, convert, courtesy, kernel, reason, sizes};
 use crate::tensor::{NamedShapes, Shape, Signature, Tensor, TensorSpec};
 
 /// Plans kept for concrete shapes, at most, a version.
@@ -274,6 +274,7 @@ impl Runnable {
             Some(steps) => steps.run(self.plan.model(), values),
             None => {
                 self.plan.spawn()?.run_plan_with_eval(values, |context, state, node, inputs| {
+                    courtesy::between_nodes();
                     sizes::check_node(node, &inputs, context.symbols)?;
                     eval(context, state, node, inputs)
                 })

@@ -19,6 +19,7 @@ use tract_onnx::tract_core::model::OutletId;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::plan::SessionId;
 
+use super::courtesy;
 use super::sizes::Growing;
 
 /// A graph without state, laid out.
@@ -137,6 +138,7 @@ impl Steps {
         let _scratch = Scratch { model, steps: &self.steps };
         multithread_tract_scope(Executor::SingleThread, || {
             for step in &self.steps {
+                courtesy::between_nodes();
                 let node = model.node(step.node);
                 context.node_id = step.node;
                 if let ([place], Some(reshape)) = (&step.inputs[..], &step.reshape) {

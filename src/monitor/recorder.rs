@@ -23,6 +23,7 @@ use super::times::now_ms;
 use super::verdict::{Event, Histogram, History, State, Subject, Verdict};
 use super::watching::Watching;
 use crate::config::{Monitor, Segment};
+use crate::stats::hash;
 use crate::tensor::{Signature, Tensor};
 
 /// Rows that are counted at once.
@@ -105,8 +106,7 @@ impl Recorder {
             learning::check(wanted, &plan)
                 .map_err(|reason| format!("monitor.baseline.learn: {reason}"))?;
         }
-        let sampled_below =
-            (settings.sample < 1.0).then_some((settings.sample * 2_f64.powi(64)) as u64);
+        let sampled_below = hash::sampled_below(settings.sample);
         let rows = Rows::with_names(&plan);
         let phase = Phase::Learning(Learning::new(wanted, now));
         let inner = Inner { rows, requests: Vec::new(), phase, verdicts: None };
@@ -194,7 +194,7 @@ impl Recorder {
     /// request, its label and its copies are in or out together.
     #[must_use]
     pub fn takes(&self, id: &[u8]) -> bool {
-        self.sampled_below.is_none_or(|below| super::text::hash(id) < below)
+        self.sampled_below.is_none_or(|below| hash::hash(id) < below)
     }
 
     /// Takes an answered prediction.

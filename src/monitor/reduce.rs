@@ -99,7 +99,7 @@ pub(crate) fn of_row(n: usize, element: impl Fn(usize) -> f32) -> [f32; FIGURES]
 fn project(projection: u64, n: usize, element: &impl Fn(usize) -> f32) -> f32 {
     let mut sum = 0.0_f64;
     for step in 0..ELEMENTS as u64 {
-        let random = scramble(projection << 32 | step);
+        let random = crate::stats::hash::scramble(projection << 32 | step);
         // The upper bits choose the position, the lowest the sign.
         let position = ((u128::from(random) * n as u128) >> 64) as usize;
         let value = element(position);
@@ -107,15 +107,6 @@ fn project(projection: u64, n: usize, element: &impl Fn(usize) -> f32) -> f32 {
         sum += if value.is_finite() { sign * f64::from(value) } else { 0.0 };
     }
     (sum / (ELEMENTS as f64).sqrt()) as f32
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): well mixed, and for ever the
-/// same.
-pub(crate) fn scramble(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

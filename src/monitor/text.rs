@@ -1,10 +1,9 @@
-//! Texts as numbers: a hash that stays the same for ever, and a bounded list of what was hashed.
+//! Texts as numbers: their hashes, and a bounded list of what was hashed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// The hash of the empty text, which counts as missing. No other text has it.
-pub(crate) const MISSING: u64 = 0;
+pub(crate) use crate::stats::hash::{EMPTY as MISSING, hash};
 
 /// Texts of one column that are told apart while a baseline is made, at most.
 const MOST_TEXTS: usize = 16_384;
@@ -19,27 +18,6 @@ pub(crate) fn most_texts(n_columns: usize) -> usize {
 
 /// Longer texts have no name: they are told apart, and called by none.
 pub(crate) const LONGEST_NAME: usize = 128;
-
-/// A 64-bit hash of `text`: words of 8 bytes folded into the 128-bit product with an odd constant.
-/// Baselines hold hashes, so it must never change. O(length).
-pub(crate) fn hash(text: &[u8]) -> u64 {
-    if text.is_empty() {
-        return MISSING;
-    }
-    let fold = |state: u64, word: u64| {
-        let product = u128::from(state ^ word) * 0xa076_1d64_78bd_642f_u128;
-        (product as u64) ^ ((product >> 64) as u64)
-    };
-    let (words, rest) = text.as_chunks::<8>();
-    let mut state = (text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xe703_7ed1_a0b4_28db;
-    for word in words {
-        state = fold(state, u64::from_le_bytes(*word));
-    }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let hash = super::reduce::scramble(fold(state, u64::from_le_bytes(last)));
-    if hash == MISSING { 1 } else { hash }
-}
 
 /// Hashes and numbers' bits need little hashing.
 #[derive(Debug, Default, Clone)]

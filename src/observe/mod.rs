@@ -1,6 +1,6 @@
 //! The one observation of an answer. It is offered after the answer is ready, and never before:
 //! offering does not block, does not fail the request, and every refusal is counted
-//! (offered = observed + dropped). Today the monitor takes it; shadows and capture will as well.
+//! (offered = observed + dropped). The monitor takes it; shadows take copies of requests ([`shadow`]).
 //!
 //! One thread ([`thread`]) takes what waits, hands it to the recorder of the version that answered,
 //! and makes the ticks. It looks by itself, so that offering wakes nobody and costs no system call.
@@ -13,6 +13,7 @@
 mod block;
 mod monitors;
 mod queue;
+pub mod shadow;
 mod thread;
 
 pub use monitors::{CommandError, Monitors, Told};

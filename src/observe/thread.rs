@@ -200,7 +200,7 @@ fn log(event: &Event) {
 }
 
 /// CPU time of the calling thread.
-fn thread_cpu_ns() -> u64 {
+pub(super) fn thread_cpu_ns() -> u64 {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let nanos = |seconds: i64, nanos: i64| seconds.checked_mul(1_000_000_000)?.checked_add(nanos);
     nanos(used.tv_sec, used.tv_nsec).and_then(|total| u64::try_from(total).ok()).unwrap_or_default()

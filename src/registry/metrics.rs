@@ -1,6 +1,7 @@
 //! Handles of the metrics that are counted by model.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::version::Timings;
@@ -23,10 +24,13 @@ pub enum Protocol {
     Rows,
     /// Rows by name, as an Arrow IPC stream.
     Arrow,
+    /// No client's: the copy of a request, run by a shadow.
+    Copy,
 }
 
 impl Protocol {
-    const ALL: [Self; 5] = [Self::V2Http, Self::Grpc, Self::V1, Self::Rows, Self::Arrow];
+    const ALL: [Self; 6] =
+        [Self::V2Http, Self::Grpc, Self::V1, Self::Rows, Self::Arrow, Self::Copy];
 
     fn label(self) -> &'static str {
         match self {
@@ -35,6 +39,7 @@ impl Protocol {
             Self::V1 => "v1",
             Self::Rows => "rows",
             Self::Arrow => "arrow",
+            Self::Copy => "copy",
         }
     }
 }
@@ -43,8 +48,8 @@ impl Protocol {
 #[derive(Debug)]
 pub struct SlotMetrics {
     /// By protocol, then by code.
-    predictions: Vec<[Counter; Code::ALL.len()]>,
-    rows: Counter,
+    predictions: Vec<Arc<Sharded<{ Code::ALL.len() }>>>,
+    rows: Arc<Sharded<1>>,
     duration: Arc<Histogram>,
     queue: Arc<Histogram>,
     compute: Arc<Histogram>,
@@ -55,15 +60,15 @@ impl SlotMetrics {
     fn new(telemetry: &Telemetry, model: &str, slot: Slot) -> Self {
         let labels = [("model", model), ("slot", slot.label())];
         let counters = |protocol: Protocol| {
-            Code::ALL.map(|code| {
+            telemetry.sharded(Code::ALL.map(|code| {
                 let [model, slot] = labels;
                 let labels = [model, slot, ("protocol", protocol.label()), ("code", code.label())];
                 telemetry.counter(names::PREDICTIONS, &labels)
-            })
+            }))
         };
         Self {
             predictions: Protocol::ALL.map(counters).into(),
-            rows: telemetry.counter(names::ROWS, &labels),
+            rows: telemetry.sharded([telemetry.counter(names::ROWS, &labels)]),
             duration: telemetry.histogram(names::DURATION, &labels),
             queue: telemetry.histogram(names::QUEUE_DURATION, &labels),
             compute: telemetry.histogram(names::COMPUTE_DURATION, &labels),
@@ -76,7 +81,7 @@ impl SlotMetrics {
 
     /// Counts a prediction that ended in `code`.
     pub fn ended(&self, protocol: Protocol, code: Code) {
-        self.predictions[protocol as usize][code.index()].increment(1);
+        self.predictions[protocol as usize].add(code.index(), 1);
     }
 
     /// Counts rows that a rule of the monitor held for.
@@ -86,12 +91,27 @@ impl SlotMetrics {
 
     /// Counts what an answered prediction took.
     pub fn answered(&self, rows: usize, timings: &Timings) {
-        self.rows.increment(rows as u64);
+        self.rows.add(0, rows as u64);
         self.duration.record_duration(timings.total);
         self.queue.record_duration(timings.queue);
         self.compute.record_duration(timings.compute);
     }
 }
+
+/// What becomes of the copies of a model's requests.
+#[derive(Debug)]
+pub struct CopyMetrics {
+    /// Answered by the candidate and compared.
+    pub compared: Counter,
+    /// Failed.
+    pub failed: Counter,
+    /// Not answered in time.
+    pub timed_out: Counter,
+    /// There was no room for them.
+    pub dropped: Counter,
+}
+
+type Dropped = HashMap<(Arc<str>, String), Arc<AtomicU64>>;
 
 type Slots = HashMap<(Arc<str>, Slot), Arc<SlotMetrics>>;
 
@@ -100,11 +120,12 @@ type Slots = HashMap<(Arc<str>, Slot), Arc<SlotMetrics>>;
 pub(super) struct MetricsCache {
     telemetry: Arc<Telemetry>,
     slots: Mutex<Slots>,
+    dropped: Mutex<Dropped>,
 }
 
 impl MetricsCache {
     pub(super) fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { telemetry, slots: Mutex::default() }
+        Self { telemetry, slots: Mutex::default(), dropped: Mutex::default() }
     }
 
     pub(super) fn slot(&self, model: &Arc<str>, slot: Slot) -> Arc<SlotMetrics> {
@@ -113,6 +134,24 @@ impl MetricsCache {
         Arc::clone(
             entry.or_insert_with(|| Arc::new(SlotMetrics::new(&self.telemetry, model, slot))),
         )
+    }
+
+    /// Copies that there was no room for, by model and candidate.
+    pub(super) fn dropped(&self, model: &Arc<str>, candidate: &str) -> Arc<AtomicU64> {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(dropped.entry((Arc::clone(model), candidate.to_owned())).or_default())
+    }
+
+    pub(super) fn copies(&self, model: &str) -> CopyMetrics {
+        let of = |outcome| {
+            self.telemetry.counter(names::COPIES, &[("model", model), ("outcome", outcome)])
+        };
+        CopyMetrics {
+            compared: of("compared"),
+            failed: of("failed"),
+            timed_out: of("timed_out"),
+            dropped: of("dropped"),
+        }
     }
 
     pub(super) fn scheduler(&self, model: &str, executions: Arc<Sharded<1>>) -> scheduler::Metrics {

@@ -12,17 +12,21 @@
 //! - the table's primaries and aliases only ever name versions that are in it.
 
 mod golden;
+mod memory;
 mod metrics;
 mod naming;
 mod prepare;
 mod reaper;
 mod reconcile;
 mod select;
+mod steer;
 mod table;
 mod version;
 mod watch;
+mod words;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::JoinHandle;
@@ -30,14 +34,18 @@ use std::thread::JoinHandle;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
-pub use metrics::{Protocol, SlotMetrics};
-pub use table::{IndexEntry, LiveTable, Model, ResolveError, Serving, State};
+pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
+pub use table::{
+    Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,
+    State,
+};
 pub use version::{Loaded, Statistics, StatisticsView, Timings, Version};
 pub use writer::{Applied, ChangeError};
 
 use crate::config::Config;
 use crate::scheduler::Pool;
 use crate::telemetry::{Telemetry, names, render_info};
+use crate::traffic::Steering;
 use writer::{Command, Writer};
 
 /// Commands that wait for the writer, at most. Beyond it callers are told to come back.
@@ -56,18 +64,20 @@ pub struct Threads(pub Vec<JoinHandle<()>>);
 
 impl Registry {
     /// Starts the writer and the reaper, and looks at the repository for the first time: when
-    /// this returns, what can serve serves. Fails where the repository cannot be looked at.
+    /// this returns, what can serve serves. The models of `steered` are steered so from the first
+    /// moment. Fails where the repository cannot be looked at.
     pub fn start(
         config: Arc<Config>,
         telemetry: &Arc<Telemetry>,
         pool: Pool,
+        steered: BTreeMap<String, Steering>,
     ) -> Result<(Self, Threads), String> {
         let live = Arc::new(ArcSwap::from_pointee(LiveTable::empty(Arc::clone(&config))));
         let retiring = telemetry.gauge(names::RETIRING, &[]);
         let thread = |error: std::io::Error| format!("cannot start a thread: {error}");
         let (retired, reaper) = reaper::start(retiring).map_err(thread)?;
         let mut writer = Writer::new(Arc::clone(&live), Arc::clone(telemetry), pool, retired);
-        writer.first_look(&config)?;
+        writer.first_look(&config, steered)?;
         let (commands, receiver) = mpsc::sync_channel(COMMANDS);
         let writer = std::thread::Builder::new()
             .name("registry".to_owned())
@@ -108,6 +118,19 @@ impl Registry {
     pub async fn unload(&self, model: &str) -> Result<Applied, ChangeError> {
         let model = model.to_owned();
         self.ask(|reply| Command::Unload { model, reply }).await
+    }
+
+    /// Steers `model`: its primary, canaries and shadows are those of `steering`, whatever its
+    /// settings say, and the versions named are loaded and kept; with nothing its settings count
+    /// again. One atomic change of what serves, after everything that can fail: where a version
+    /// cannot be loaded, or takes other requests than the primary, nothing changes.
+    pub async fn steer(
+        &self,
+        model: &str,
+        steering: Option<Steering>,
+    ) -> Result<Applied, ChangeError> {
+        let model = model.to_owned();
+        self.ask(|reply| Command::Steer { model, steering, reply }).await
     }
 
     /// Applies another configuration, whole or not at all.

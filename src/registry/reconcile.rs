@@ -8,64 +8,27 @@
 //! again until its files or what is asked of them change, or a load is asked for by name. What
 //! served before goes on serving, whatever went wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::memory::{Memory, Wish, demands};
 use super::metrics::MetricsCache;
-use super::prepare::{self, Demands};
-use super::select::{Candidate, Selection, select};
-use super::table::{IndexEntry, LiveTable, Model, Serving, State};
+use super::prepare;
+use super::select::Selection;
+use super::steer::Chosen;
+use super::table::{Copies, IndexEntry, LiveTable, Model, Remote, Serving, Shadow, Split, State};
 use super::version::{Loaded, Version};
 use crate::config::{self, Config};
 use crate::protocol::rows::RowSchema;
 use crate::repository::{self, Fingerprint, FoundModel, FoundVersion, Scan};
 use crate::scheduler::{Executor, Limits, Pool};
+use crate::stats::hash;
 use crate::telemetry::names;
-
-/// A version of a model.
-pub(super) type Key = (Arc<str>, u64);
+use crate::traffic::{Policy, Slot};
 
 /// Rows of a batch where the cost model decides.
 const BATCH: usize = 32;
-
-/// What is remembered from one table to the next.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Memory {
-    /// Files that loaded and are wanted.
-    loaded: BTreeMap<Key, Arc<Loaded>>,
-    /// Files that did not load.
-    failed: BTreeMap<Key, Failure>,
-    /// Models unloaded by request.
-    unloaded: BTreeSet<Arc<str>>,
-}
-
-#[derive(Debug, Clone)]
-struct Failure {
-    fingerprint: Fingerprint,
-    demands: Demands,
-    reason: String,
-}
-
-impl Memory {
-    /// Forgets what keeps `model` from being loaded, and its versions in quarantine, so that they
-    /// are loaded anew.
-    pub(super) fn want(&mut self, model: &str, live: &LiveTable) {
-        self.unloaded.remove(model);
-        let serving = live.models.get(model).into_iter().flat_map(|model| &model.versions);
-        let broken: BTreeSet<u64> = serving
-            .filter(|(_, serving)| serving.version.executor.is_quarantined())
-            .map(|(&number, _)| number)
-            .collect();
-        self.loaded.retain(|(name, number), _| &**name != model || !broken.contains(number));
-        self.failed.retain(|(name, _), _| &**name != model);
-    }
-
-    /// Takes `model` out of service until it is wanted again.
-    pub(super) fn unload(&mut self, model: &str) {
-        self.unloaded.insert(model.into());
-    }
-}
 
 /// A table that is ready to go live.
 #[derive(Debug)]
@@ -81,13 +44,6 @@ pub(super) struct Prepared {
 pub(super) struct Reconciler {
     pub(super) metrics: MetricsCache,
     pub(super) pool: Pool,
-}
-
-/// One model as wished.
-struct Wish<'a> {
-    name: Arc<str>,
-    found: &'a FoundModel,
-    settings: config::Model,
 }
 
 impl Reconciler {
@@ -120,7 +76,11 @@ impl Reconciler {
                 continue;
             }
             match settings(config, &name, found) {
-                Ok(settings) => wishes.push(Wish { name, found, settings }),
+                Ok(settings) => {
+                    let steering = memory.steered.get(&name).cloned();
+                    let before = current.models.get(&name).map(|model| model.policy.clone());
+                    wishes.push(Wish { name, found, settings, steering, before });
+                }
                 Err(reason) => {
                     let kept = current.models.get(&name);
                     index.extend(kept.into_iter().flat_map(|model| {
@@ -143,7 +103,7 @@ impl Reconciler {
         self.load_wanted(&mut memory, &wishes, config);
         let mut settling: Option<Duration> = None;
         for wish in &wishes {
-            let selection = select(&memory.candidates(wish), &wish.settings.versions);
+            let selection = wish.select(&memory);
             let rest = wish.found.versions.values().filter_map(|found| match found {
                 FoundVersion::Settling(rest) => Some(*rest),
                 _ => None,
@@ -171,7 +131,7 @@ impl Reconciler {
         loop {
             let mut jobs: Vec<(&Wish<'_>, u64, Fingerprint)> = Vec::new();
             for wish in wishes {
-                let selection = select(&memory.candidates(wish), &wish.settings.versions);
+                let selection = wish.select(memory);
                 jobs.extend(
                     selection
                         .to_load
@@ -260,11 +220,18 @@ impl Reconciler {
     ) -> Option<Model> {
         let Wish { name, settings, .. } = wish;
         let before = current.models.get(name);
+        let signature = |number: u64| {
+            let loaded = memory.loaded.get(&(Arc::clone(name), number))?;
+            Some(loaded.plan.signature())
+        };
+        let Chosen { policy, problems, unfit } = wish.wanted().choose(&selection.live, signature);
         for (&version, (state, reason)) in &selection.index {
-            index.push(entry(name, Some(version), *state, reason.clone()));
+            let unfit = unfit.iter().filter(|(number, _)| *number == version);
+            let reasons = [reason].into_iter().chain(unfit.map(|(_, reason)| reason));
+            let reasons: Vec<&str> =
+                reasons.map(String::as_str).filter(|r| !r.is_empty()).collect();
+            index.push(entry(name, Some(version), *state, reasons.join("; ")));
         }
-        let (policy, problems) =
-            super::select::policy(settings, &selection.live, before.map(|model| &model.policy));
         index.extend(problems.into_iter().map(|p| entry(name, None, State::Unavailable, p)));
         let Some(policy) = policy else {
             return keep(wish, before, index);
@@ -278,13 +245,53 @@ impl Reconciler {
             Some((number, Serving { version, slot, metrics }))
         });
         let versions = versions.collect();
+        let copies = self.copies(wish, &policy, &versions);
+        let split = (!policy.canaries.is_empty()).then(|| {
+            let canaries = policy.canaries.iter().filter_map(|(n, _)| versions.get(n).cloned());
+            Arc::new(Split { policy: policy.clone(), canaries: canaries.collect() })
+        });
         Some(Model {
             name: Arc::clone(name),
             description: settings.description.clone(),
             owner: settings.owner.clone(),
             policy,
             versions,
+            copies,
+            split,
         })
+    }
+
+    /// Who gets copies; nothing where nobody does.
+    fn copies(
+        &self,
+        wish: &Wish<'_>,
+        policy: &Policy,
+        versions: &BTreeMap<u64, Serving>,
+    ) -> Option<Arc<Copies>> {
+        let Wish { name, settings, .. } = wish;
+        let traffic = &settings.traffic;
+        let shadows = policy.shadows.iter().filter_map(|(number, share)| {
+            let version = Arc::clone(&versions.get(number)?.version);
+            let metrics = self.metrics.slot(name, Slot::Shadow);
+            let dropped = self.metrics.dropped(name, &number.to_string());
+            Some(Shadow { version, below: hash::sampled_below(*share), metrics, dropped })
+        });
+        let remotes = traffic.remote_shadows.iter().filter(|remote| remote.share > 0.0);
+        let remotes = remotes.map(|settings| {
+            let below = hash::sampled_below(settings.share);
+            let settings = Arc::new(settings.clone());
+            let mut remote = Remote { settings, below, dropped: Arc::default() };
+            remote.dropped = self.metrics.dropped(name, &remote.name(name));
+            remote
+        });
+        let copies = Copies {
+            shadows: shadows.collect(),
+            remotes: remotes.collect(),
+            comparison: traffic.comparison.clone(),
+            score: settings.monitor.score.clone(),
+            metrics: self.metrics.copies(name),
+        };
+        (!copies.shadows.is_empty() || !copies.remotes.is_empty()).then(|| Arc::new(copies))
     }
 
     /// The version that serves already, where neither its files nor its settings have changed;
@@ -356,81 +363,6 @@ impl Reconciler {
     }
 }
 
-impl Memory {
-    fn candidates(&self, wish: &Wish<'_>) -> BTreeMap<u64, Candidate> {
-        let Wish { name, found, settings } = wish;
-        let candidate = |(&version, found): (&u64, &FoundVersion)| {
-            let key = (Arc::clone(name), version);
-            let demands = demands(settings, version);
-            let loaded = self.loaded.get(&key);
-            let failure = self.failed.get(&key).map(|failure| {
-                let same = failure.demands == demands;
-                (failure, same)
-            });
-            let candidate = match (loaded, found) {
-                (Some(loaded), FoundVersion::Settled(now)) if loaded.fingerprint == *now => {
-                    match demands.check(&loaded.digest, loaded.plan.signature()) {
-                        Ok(()) => Candidate::Loaded { note: String::new() },
-                        Err(error) => Candidate::Loaded {
-                            note: format!("{error}; what served before goes on"),
-                        },
-                    }
-                }
-                (loaded, FoundVersion::Settled(now)) => match (failure, loaded) {
-                    (Some((failure, true)), None) if failure.fingerprint == *now => {
-                        Candidate::Failed { reason: failure.reason.clone() }
-                    }
-                    (Some((failure, true)), Some(_)) if failure.fingerprint == *now => {
-                        Candidate::Loaded {
-                            note: format!(
-                                "its new files do not load: {}; what served before goes on",
-                                failure.reason
-                            ),
-                        }
-                    }
-                    _ => Candidate::Loadable(now.clone()),
-                },
-                (Some(_), other) => Candidate::Loaded { note: trouble(other) },
-                (None, FoundVersion::Settling(_)) => Candidate::Settling,
-                (None, other) => Candidate::Failed { reason: trouble(other) },
-            };
-            (version, candidate)
-        };
-        found.versions.iter().map(candidate).collect()
-    }
-
-    fn record(
-        &mut self,
-        wish: &Wish<'_>,
-        version: u64,
-        fingerprint: Fingerprint,
-        outcome: Result<Loaded, String>,
-    ) {
-        let key = (Arc::clone(&wish.name), version);
-        match outcome {
-            Ok(loaded) => {
-                self.failed.remove(&key);
-                self.loaded.insert(key, Arc::new(loaded));
-            }
-            Err(reason) => {
-                let demands = demands(&wish.settings, version);
-                self.failed.insert(key, Failure { fingerprint, demands, reason });
-            }
-        }
-    }
-
-    /// Drops what neither serves nor stands in the repository.
-    fn forget_all_but(&mut self, table: &LiveTable, scan: &Scan) {
-        let live = |(model, version): &Key| {
-            table.models.get(model).is_some_and(|model| model.versions.contains_key(version))
-        };
-        self.loaded.retain(|key, _| live(key));
-        self.failed.retain(|(model, version), _| {
-            scan.get(&**model).is_some_and(|found| found.versions.contains_key(version))
-        });
-    }
-}
-
 /// The model as it served before, where its settings leave no version to answer: a slip in them
 /// must not take a model out of service. Whoever wants that unloads it or removes its folders.
 fn keep(wish: &Wish<'_>, before: Option<&Model>, index: &mut [IndexEntry]) -> Option<Model> {
@@ -447,20 +379,6 @@ fn keep(wish: &Wish<'_>, before: Option<&Model>, index: &mut [IndexEntry]) -> Op
     Some(before.share())
 }
 
-fn trouble(found: &FoundVersion) -> String {
-    match found {
-        FoundVersion::Settled(_) => String::new(),
-        FoundVersion::Settling(_) => "its files are being written to".to_owned(),
-        FoundVersion::Missing => {
-            format!(
-                "{} is missing; remove the folder to retire the version",
-                repository::MODEL_FILE
-            )
-        }
-        FoundVersion::Unreadable(error) => error.clone(),
-    }
-}
-
 fn settings(config: &Config, name: &str, found: &FoundModel) -> Result<config::Model, String> {
     let file = match &found.settings {
         None => None,
@@ -471,15 +389,6 @@ fn settings(config: &Config, name: &str, found: &FoundModel) -> Result<config::M
         let problems = errors.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         format!("settings ({}, [models.{name}], [defaults]): {problems}", repository::SETTINGS_FILE)
     })
-}
-
-fn demands(settings: &config::Model, version: u64) -> Demands {
-    Demands {
-        digest: settings.digests.get(&version).cloned(),
-        signature: settings.signature.clone(),
-        labelled_outputs: settings.labels.keys().cloned().collect(),
-        shapes: settings.shapes.clone(),
-    }
 }
 
 /// Models that the configuration names and the repository does not have.

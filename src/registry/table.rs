@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use super::metrics::SlotMetrics;
+use super::metrics::{CopyMetrics, SlotMetrics};
 use super::version::Version;
-use crate::config::Config;
+use crate::config::{Comparison, Config, RemoteShadow};
 use crate::error::{Code, Fault};
 use crate::traffic::{Policy, Slot};
 
@@ -35,6 +36,91 @@ pub struct Model {
     pub policy: Policy,
     /// The live versions by number: never empty, and the policy's primary is one of them.
     pub versions: BTreeMap<u64, Serving>,
+    /// Who gets copies of what the primary answers; nothing where nobody does.
+    pub copies: Option<Arc<Copies>>,
+    /// Who answers requests that name no version; nothing where the primary answers all of them.
+    pub split: Option<Arc<Split>>,
+}
+
+/// Who gets copies of what a model's primary answers.
+#[derive(Debug)]
+pub struct Copies {
+    /// Versions of the same model.
+    pub shadows: Vec<Shadow>,
+    /// Candidates on other servers.
+    pub remotes: Vec<Remote>,
+    /// How answers are compared.
+    pub comparison: Comparison,
+    /// The output that the settings name as the scores.
+    pub score: Option<String>,
+    /// What becomes of copies.
+    pub metrics: CopyMetrics,
+}
+
+/// A candidate on another server.
+#[derive(Debug)]
+pub struct Remote {
+    /// Where it is.
+    pub settings: Arc<RemoteShadow>,
+    /// The bound of the hashes of ids that are taken; all where there is none.
+    pub below: Option<u64>,
+    /// Copies that there was no room for.
+    pub dropped: Arc<AtomicU64>,
+}
+
+impl Remote {
+    /// What the candidate is called: its address.
+    #[must_use]
+    pub fn name(&self, model: &str) -> String {
+        let RemoteShadow { url, model: other, version, .. } = &*self.settings;
+        let model = other.as_deref().unwrap_or(model);
+        match version {
+            Some(version) => format!("{url}/v2/models/{model}/versions/{version}"),
+            None => format!("{url}/v2/models/{model}"),
+        }
+    }
+}
+
+/// A version that gets copies.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The version.
+    pub version: Arc<Version>,
+    /// The bound of the hashes of ids that are taken; all where there is none.
+    pub below: Option<u64>,
+    /// Where its runs are counted.
+    pub metrics: Arc<SlotMetrics>,
+    /// Copies that there was no room for.
+    pub dropped: Arc<AtomicU64>,
+}
+
+/// Who may answer requests that name no version.
+#[derive(Debug)]
+pub struct Split {
+    /// Who gets which key.
+    pub policy: Policy,
+    /// The canaries that serve.
+    pub canaries: Vec<Serving>,
+}
+
+impl Split {
+    /// The canary that answers a request with that key; nothing where the primary does.
+    #[must_use]
+    pub fn choose(&self, key: &[u8]) -> Option<&Serving> {
+        let number = self.policy.split(key);
+        self.canaries.iter().find(|serving| serving.version.number == number)
+    }
+}
+
+/// Who answers a request, and what else its model does with it.
+#[derive(Debug)]
+pub struct Route<'a> {
+    /// The version that was named, or the primary.
+    pub serving: &'a Serving,
+    /// Who may answer in its place.
+    pub split: Option<&'a Arc<Split>>,
+    /// Who gets copies.
+    pub copies: Option<&'a Arc<Copies>>,
 }
 
 impl Model {
@@ -46,6 +132,8 @@ impl Model {
             owner: self.owner.clone(),
             policy: self.policy.clone(),
             versions: self.versions.clone(),
+            copies: self.copies.clone(),
+            split: self.split.clone(),
         }
     }
 }
@@ -193,6 +281,18 @@ impl LiveTable {
                 versions.chain(aliases).collect::<Vec<_>>().join(", ")
             );
             ResolveError::NoVersion { model: model.to_owned(), version: wanted, known }
+        })
+    }
+
+    /// Who answers a request for `model`, in the version or alias `wanted`: who names a version gets
+    /// that one, and nobody gets a copy.
+    pub fn route(&self, model: &str, wanted: Option<&str>) -> Result<Route<'_>, ResolveError> {
+        let serving = self.resolve(model, wanted)?;
+        let of_model = if wanted.is_some() { None } else { self.models.get(model) };
+        Ok(Route {
+            serving,
+            split: of_model.and_then(|model| model.split.as_ref()),
+            copies: of_model.and_then(|model| model.copies.as_ref()),
         })
     }
 

@@ -156,14 +156,15 @@ pub struct StatisticsView {
 impl Statistics {
     /// Counts an answered prediction of `rows` rows.
     pub fn answered(&self, rows: usize, timings: &Timings) {
-        let counters = &self.counters;
-        counters.add(SUCCESSES, 1);
-        counters.add(SUCCESS_NANOS, nanos(timings.total));
-        counters.add(QUEUE_NANOS, nanos(timings.queue));
-        counters.add(INPUT_NANOS, nanos(timings.decode));
-        counters.add(INFER_NANOS, nanos(timings.compute));
-        counters.add(OUTPUT_NANOS, nanos(timings.encode));
-        counters.add(ROWS, rows as u64);
+        self.counters.add_all([
+            (SUCCESSES, 1),
+            (SUCCESS_NANOS, nanos(timings.total)),
+            (QUEUE_NANOS, nanos(timings.queue)),
+            (INPUT_NANOS, nanos(timings.decode)),
+            (INFER_NANOS, nanos(timings.compute)),
+            (OUTPUT_NANOS, nanos(timings.encode)),
+            (ROWS, rows as u64),
+        ]);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Written at most once a millisecond, so that threads seldom fight over the line.
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -174,8 +175,7 @@ impl Statistics {
 
     /// Counts a prediction that got no answer.
     pub fn failed(&self, total: Duration) {
-        self.counters.add(FAILURES, 1);
-        self.counters.add(FAILURE_NANOS, nanos(total));
+        self.counters.add_all([(FAILURES, 1), (FAILURE_NANOS, nanos(total))]);
     }
 
     /// The figures so far.

@@ -1,5 +1,6 @@
 //! The one thread that changes what serves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -7,14 +8,17 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use super::memory::Memory;
 use super::metrics::MetricsCache;
 use super::reaper::Retired;
-use super::reconcile::{Memory, Prepared, Reconciler};
+use super::reconcile::{Prepared, Reconciler};
 use super::table::{IndexEntry, LiveTable};
+use super::words;
 use crate::config::Config;
 use crate::error::{Code, Fault};
 use crate::scheduler::Pool;
 use crate::telemetry::{Telemetry, names};
+use crate::traffic::Steering;
 
 /// How long the first look, and a load by name, wait for files that are being written to.
 const SETTLE_AT_MOST: Duration = Duration::from_secs(10);
@@ -30,6 +34,7 @@ pub(super) enum Command {
     Look,
     Load { model: String, reply: Reply },
     Unload { model: String, reply: Reply },
+    Steer { model: String, steering: Option<Steering>, reply: Reply },
     Configure { config: Arc<Config>, dry_run: bool, reply: Reply },
 }
 
@@ -56,6 +61,14 @@ pub enum ChangeError {
         /// Why.
         reason: String,
     },
+    /// The steering makes no sense, or its versions do not go together.
+    #[error("model '{model}' is not steered: {reason}")]
+    NotSteered {
+        /// The model's name.
+        model: String,
+        /// Why.
+        reason: String,
+    },
     /// The configuration would break something that it asks for.
     #[error("the configuration is refused: {}", .0.join("; "))]
     Refused(Vec<String>),
@@ -74,7 +87,9 @@ impl Fault for ChangeError {
     fn code(&self) -> Code {
         match self {
             Self::NoModel(_) => Code::NotFound,
-            Self::NotLoaded { .. } | Self::Refused(_) => Code::InvalidArgument,
+            Self::NotLoaded { .. } | Self::NotSteered { .. } | Self::Refused(_) => {
+                Code::InvalidArgument
+            }
             Self::Repository(_) => Code::Internal,
             Self::Busy => Code::Overloaded,
             Self::ShuttingDown => Code::Unavailable,
@@ -105,8 +120,12 @@ impl Writer {
     }
 
     /// Looks until nothing is being written to any more, or for a limited time.
-    pub(super) fn first_look(&mut self, config: &Arc<Config>) -> Result<(), String> {
-        let prepared = self.settled(self.memory.clone(), config)?;
+    pub(super) fn first_look(
+        &mut self,
+        config: &Arc<Config>,
+        steered: BTreeMap<String, Steering>,
+    ) -> Result<(), String> {
+        let prepared = self.settled(Memory::steered(steered), config)?;
         self.commit(prepared, "start");
         Ok(())
     }
@@ -144,6 +163,9 @@ impl Writer {
             Command::Look => self.look(),
             Command::Load { model, reply } => drop(reply.send(self.load(&model))),
             Command::Unload { model, reply } => drop(reply.send(self.unload(&model))),
+            Command::Steer { model, steering, reply } => {
+                drop(reply.send(self.steer(&model, steering)));
+            }
             Command::Configure { config, dry_run, reply } => {
                 drop(reply.send(self.configure(&config, dry_run)));
             }
@@ -192,6 +214,30 @@ impl Writer {
         Ok(self.commit(prepared, "unload"))
     }
 
+    fn steer(&mut self, model: &str, steering: Option<Steering>) -> Result<Applied, ChangeError> {
+        let refused = |reason: String| ChangeError::NotSteered { model: model.to_owned(), reason };
+        steering.as_ref().map_or(Ok(()), Steering::check).map_err(refused)?;
+        let current = self.live.load_full();
+        if steering.is_some() && !current.index.iter().any(|entry| &*entry.model == model) {
+            return Err(ChangeError::NoModel(model.to_owned()));
+        }
+        let mut memory = self.memory.clone();
+        memory.steer(model, steering.clone());
+        let config = Arc::clone(&current.config);
+        let mut prepared = self.prepare(memory, &config).map_err(ChangeError::Repository)?;
+        if let Some(steering) = &steering {
+            // What is being written to is worth a wait only if it is what is asked for.
+            if prepared.settling.is_some() && lacking(&prepared.table, model, steering).is_some() {
+                prepared =
+                    self.settled(prepared.memory, &config).map_err(ChangeError::Repository)?;
+            }
+            if let Some(reason) = lacking(&prepared.table, model, steering) {
+                return Err(refused(reason));
+            }
+        }
+        Ok(self.commit(prepared, "steering"))
+    }
+
     fn configure(&mut self, config: &Arc<Config>, dry_run: bool) -> Result<Applied, ChangeError> {
         let prepared =
             self.settled(self.memory.clone(), config).map_err(ChangeError::Repository)?;
@@ -204,7 +250,8 @@ impl Writer {
             return Err(ChangeError::Refused(new));
         }
         if dry_run {
-            let changes = changes(&current, &prepared.table);
+            let mut changes = words::changes(&current, &prepared.table);
+            changes.extend(words::steered(&prepared.table));
             return Ok(Applied { changes, generation: current.generation });
         }
         Ok(self.commit(prepared, "configuration"))
@@ -233,12 +280,12 @@ impl Writer {
         self.memory = memory;
         self.settles = settling.map(|rest| Instant::now() + rest);
         let current = self.live.load_full();
-        let changes = changes(&current, &table);
+        let changes = words::changes(&current, &table);
         let index_changed = current.index != table.index;
         if changes.is_empty() && !index_changed && Arc::ptr_eq(&current.config, &table.config) {
             return Applied { changes, generation: current.generation };
         }
-        log(&current, &table, &changes, trigger);
+        words::log(&current, &table, &changes, trigger);
         table.generation = current.generation + 1;
         let generation = table.generation;
         let telemetry = self.reconciler.metrics.telemetry();
@@ -270,71 +317,21 @@ pub(super) fn prepare_once(
     writer.settled(Memory::default(), config).map(|prepared| prepared.table)
 }
 
-/// What serves after and not before, and the other way round, in words.
-fn changes(before: &LiveTable, after: &LiveTable) -> Vec<String> {
-    let mut changes = Vec::new();
-    let names = before.models.keys().chain(after.models.keys());
-    let names: std::collections::BTreeSet<_> = names.collect();
-    for name in names {
-        let (old, new) = (before.models.get(name), after.models.get(name));
-        let version = |model: Option<&super::Model>, number: u64| {
-            model.and_then(|model| model.versions.get(&number)).map(|s| Arc::clone(&s.version))
-        };
-        let numbers = old.into_iter().chain(new).flat_map(|model| model.versions.keys().copied());
-        for number in numbers.collect::<std::collections::BTreeSet<_>>() {
-            match (version(old, number), version(new, number)) {
-                (None, Some(version)) => {
-                    changes.push(format!(
-                        "{name}: version {number} goes live ({})",
-                        version.loaded.digest
-                    ));
-                }
-                (Some(_), None) => changes.push(format!("{name}: version {number} is retired")),
-                (Some(old), Some(new)) if !Arc::ptr_eq(&old.loaded, &new.loaded) => {
-                    changes.push(format!(
-                        "{name}: version {number} is replaced ({})",
-                        new.loaded.digest
-                    ));
-                }
-                (Some(old), Some(new)) if !Arc::ptr_eq(&old, &new) => {
-                    changes.push(format!("{name}: version {number} gets other settings"));
-                }
-                _ => {}
-            }
-        }
-        if let (Some(old), Some(new)) = (old, new)
-            && old.policy != new.policy
-        {
-            changes.push(format!("{name}: {}", policy_change(&old.policy, &new.policy)));
-        }
-    }
-    changes
-}
-
-fn policy_change(old: &crate::traffic::Policy, new: &crate::traffic::Policy) -> String {
-    let mut parts = Vec::new();
-    if old.primary != new.primary {
-        parts.push(format!("primary {} -> {}", old.primary, new.primary));
-    }
-    let names = old.aliases.keys().chain(new.aliases.keys());
-    for alias in names.collect::<std::collections::BTreeSet<_>>() {
-        let text = |version: Option<&u64>| version.map_or("none".to_owned(), u64::to_string);
-        let (old, new) = (old.aliases.get(alias), new.aliases.get(alias));
-        if old != new {
-            parts.push(format!("alias '{alias}' {} -> {}", text(old), text(new)));
-        }
-    }
-    parts.join(", ")
-}
-
-fn log(before: &LiveTable, after: &LiveTable, changes: &[String], trigger: &'static str) {
-    for change in changes {
-        tracing::info!(trigger, change, "swapped");
-    }
-    let new =
-        after.index.iter().filter(|entry| entry.is_trouble() && !before.index.contains(entry));
-    for entry in new {
-        let version = entry.version.map(tracing::field::display);
-        tracing::warn!(trigger, model = %entry.model, version, reason = entry.reason, "not as wished");
-    }
+/// What a table lacks of what `steering` asks for; nothing where it has everything.
+fn lacking(table: &LiveTable, model: &str, steering: &Steering) -> Option<String> {
+    let reasons = |number: Option<u64>| {
+        let entries = table.index.iter().filter(|entry| &*entry.model == model);
+        let entries = entries.filter(|e| number.is_none() || e.version == number);
+        entries.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let Some(serving) = table.models.get(model) else { return Some(reasons(None)) };
+    let has = |list: &[(u64, f64)], (number, share): &(u64, f64)| {
+        *share <= 0.0 || list.iter().any(|(other, _)| other == number)
+    };
+    let policy = &serving.policy;
+    let versions = steering.versions().filter(|n| !serving.versions.contains_key(n));
+    let canaries = steering.canaries.iter().filter(|pair| !has(&policy.canaries, pair));
+    let shadows = steering.shadows.iter().filter(|pair| !has(&policy.shadows, pair));
+    let missing = versions.chain(canaries.chain(shadows).map(|(number, _)| *number)).next()?;
+    Some(reasons(Some(missing)))
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::pool::Entry;
+use super::pool::{Class, Entry};
+use super::reply::Reply;
 use super::runner::Runner;
 use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue};
 use crate::telemetry::{Counter, Gauge, Histogram, Sharded, Telemetry, names};
@@ -74,6 +77,8 @@ impl Metrics {
 #[derive(Debug)]
 pub struct Executor {
     queue: Arc<Queue>,
+    /// For what no client waits for.
+    shadows: Arc<Queue>,
     runner: Arc<Runner>,
     pool: Pool,
     limits: Limits,
@@ -125,8 +130,9 @@ impl Executor {
         pool: Pool,
     ) -> Self {
         let runner = Arc::new(Runner::new(target, cost, metrics));
-        let queue = Arc::new(Queue::new(Arc::clone(&runner), limits.clone()));
-        Self { queue, runner, pool, limits, in_flight: Arc::default() }
+        let queue = |class| Arc::new(Queue::new(class, Arc::clone(&runner), limits.clone()));
+        let (queue, shadows) = (queue(Class::Primary), queue(Class::Shadow));
+        Self { queue, shadows, runner, pool, limits, in_flight: Arc::default() }
     }
 
     /// Admits a request, or refuses it at once.
@@ -153,14 +159,14 @@ impl Executor {
         }
     }
 
-    /// Runs on the calling thread.
+    /// Runs on the calling thread. `admitted` is now: a clock is not read where one has been.
     pub fn run_inline(
         &self,
         inputs: &[Tensor],
         rows: usize,
         admitted: Instant,
     ) -> Result<Execution, ExecuteError> {
-        let execution = self.runner.run_one(inputs, rows, admitted)?;
+        let execution = self.runner.run_one(inputs, rows, (admitted, admitted))?;
         self.runner.mind(execution.computed, false);
         Ok(execution)
     }
@@ -171,11 +177,34 @@ impl Executor {
         &self,
         job: Job,
     ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
+        self.submit_to(&self.queue, job)
+    }
+
+    /// Hands the pool a request that no client waits for: it runs behind all requests of
+    /// [`Executor::submit`], whatever its model, on no more than half of the threads. It needs no
+    /// permit and takes no client's place; its own queue is as long as the model's limit.
+    pub fn submit_behind(
+        &self,
+        job: Job,
+    ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
+        if self.runner.is_quarantined() {
+            return Err(ExecuteError::Quarantined);
+        }
+        self.submit_to(&self.shadows, job)
+    }
+
+    fn submit_to(
+        &self,
+        queue: &Arc<Queue>,
+        job: Job,
+    ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
         let Job { inputs, rows, priority, admitted, deadline } = job;
         let (reply, outcome) = oneshot::channel();
         let wait = Duration::ZERO;
+        let home = Handle::try_current().ok().map(|runtime| (thread::current().id(), runtime));
+        let reply = Reply { outcome: reply, home };
         let entry = Entry { inputs, rows, priority, admitted, deadline, wait, reply };
-        self.pool.submit(&self.queue, entry)?;
+        self.pool.submit(queue, entry)?;
         Ok(outcome)
     }
 
@@ -189,6 +218,25 @@ impl Executor {
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(_) => Err(ExecuteError::ShuttingDown),
         }
+    }
+
+    /// Runs `work`, for which no client waits, on the pool behind all requests, as
+    /// [`Executor::submit_behind`] does. The receiver yields what it gives or its panic, or nothing
+    /// where the server is going down.
+    pub fn run_aside_behind<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<std::thread::Result<T>> {
+        self.pool.run_errand_behind(work)
+    }
+
+    /// Runs a request that no client waits for on the calling thread, which is one of the pool's.
+    pub fn run_behind(&self, inputs: &[Tensor], rows: usize) -> Result<Execution, ExecuteError> {
+        if self.runner.is_quarantined() {
+            return Err(ExecuteError::Quarantined);
+        }
+        let now = Instant::now();
+        self.runner.run_one(inputs, rows, (now, now))
     }
 
     /// Whether it panicked so often that it is not run any more.

@@ -18,8 +18,10 @@
 
 mod batch;
 mod cost;
+mod errands;
 mod executor;
 mod pool;
+mod reply;
 mod runner;
 
 use std::time::Duration;

@@ -11,6 +11,9 @@
 //! come, another model finds a thread. A request whose turn cannot come before its deadline is
 //! refused at once, so that the client learns it now.
 //!
+//! What no client waits for ([`Class::Shadow`]) has queues of its own. It gets a thread only while no
+//! primary request wants one, never the last thread, and never more than half of the threads.
+//!
 //! One mutex guards all queues: it is held for moving a few pointers, never while anything runs,
 //! and only requests that are worth a thread hop come here. Picking is O(versions that have
 //! something waiting).
@@ -20,8 +23,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
+use super::errands::Errand;
+use super::reply::{self, Reply};
 use super::runner::Runner;
 use super::{ExecuteError, Execution, Limits, batch};
 use crate::telemetry::Gauge;
@@ -49,7 +52,7 @@ pub(super) struct Entry {
     pub(super) deadline: Instant,
     /// How long it would wait if all went as the cost model has it.
     pub(super) wait: Duration,
-    pub(super) reply: oneshot::Sender<Result<Execution, ExecuteError>>,
+    pub(super) reply: Reply,
 }
 
 impl Entry {
@@ -63,9 +66,19 @@ impl Entry {
     }
 }
 
-/// One version's place at the pool.
+/// For whom a request is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// A client that waits.
+    Primary,
+    /// A comparison: it takes what clients leave.
+    Shadow,
+}
+
+/// One version's place at the pool, for requests of one class.
 #[derive(Debug)]
 pub struct Queue {
+    pub(super) class: Class,
     runner: Arc<Runner>,
     limits: Limits,
     /// Locked only by whoever holds the pool's line.
@@ -73,28 +86,28 @@ pub struct Queue {
 }
 
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     /// How much longer entries wait than the cost model has it: the machine has other work as well.
     slowness: f64,
     entries: VecDeque<Entry>,
     /// Rows of all entries.
     rows: usize,
     /// Threads that run something of it.
-    running: usize,
+    pub(super) running: usize,
     /// Seconds of a thread that it has been given, or that others were given while it was idle.
     given: f64,
 }
 
 impl Queue {
-    pub(super) fn new(runner: Arc<Runner>, limits: Limits) -> Self {
+    pub(super) fn new(class: Class, runner: Arc<Runner>, limits: Limits) -> Self {
         let max_batch = if runner.target.is_batchable() { limits.max_batch.max(1) } else { 1 };
         let limits = Limits { max_batch, ..limits };
         let waiting =
             Waiting { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 };
-        Self { runner, limits, waiting: Mutex::new(waiting) }
+        Self { class, runner, limits, waiting: Mutex::new(waiting) }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,31 +129,34 @@ impl Queue {
 /// The threads and the versions that have work for them.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     line: Mutex<Line>,
-    work: Condvar,
+    pub(super) work: Condvar,
     /// Threads that one version may fill.
     share: usize,
     /// Threads that run something.
     busy: Gauge,
 }
 
-/// Work of no version, for which an I/O thread has no time. Does not panic.
-type Errand = Box<dyn FnOnce() + Send>;
-
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     /// Go before all versions: they are milliseconds, and each is a request that was accepted.
-    errands: VecDeque<Errand>,
+    pub(super) errands: VecDeque<Errand>,
+    /// The same for what no client waits for: they go behind all versions.
+    pub(super) behind: VecDeque<Errand>,
     /// Versions that have something waiting.
-    ready: Vec<Arc<Queue>>,
-    /// What the version that was picked last had been given.
-    level: f64,
-    closed: bool,
+    pub(super) ready: Vec<Arc<Queue>>,
+    /// By class, what the version that was picked last had been given.
+    levels: [f64; 2],
+    /// By class, threads that run something of it.
+    pub(super) running: [usize; 2],
+    /// Threads that wait for work.
+    pub(super) idle: usize,
+    pub(super) closed: bool,
 }
 
 impl Pool {
@@ -172,24 +188,6 @@ impl Pool {
         self.shared.work.notify_all();
     }
 
-    /// Runs `work` on a thread of the pool. The receiver yields what it gives or its panic, or nothing
-    /// where the pool is closed.
-    pub(super) fn run_errand<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<std::thread::Result<T>> {
-        // What the work may leave half done is dropped with it.
-        let work = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        let (reply, outcome) = oneshot::channel();
-        let mut line = self.shared.line();
-        if !line.closed {
-            // Nobody to tell if the caller left meanwhile.
-            line.errands.push_back(Box::new(move || drop(reply.send(work()))));
-            self.shared.work.notify_one();
-        }
-        outcome
-    }
-
     pub(super) fn submit(&self, queue: &Arc<Queue>, mut entry: Entry) -> Result<(), ExecuteError> {
         let mut line = self.shared.line();
         if line.closed {
@@ -205,7 +203,9 @@ impl Pool {
             }
         }
         // Versions with work have equal shares, so the others' length does not matter.
-        let others = line.ready.iter().filter(|other| !Arc::ptr_eq(other, queue)).count();
+        let is_other =
+            |other: &&Arc<Queue>| other.class == queue.class && !Arc::ptr_eq(other, queue);
+        let others = line.ready.iter().filter(is_other).count();
         let of_a_thread = (others + 1) as f64 / self.shared.share as f64;
         let ahead = waiting.rows_ahead(&entry);
         entry.wait = queue.expect(ahead).mul_f64(of_a_thread);
@@ -216,14 +216,19 @@ impl Pool {
             return Err(ExecuteError::Late { expected, allowed });
         }
         if waiting.entries.is_empty() {
-            waiting.given = waiting.given.max(line.level);
+            waiting.given = waiting.given.max(line.levels[queue.class as usize]);
             line.ready.push(Arc::clone(queue));
         }
         waiting.push(entry);
         queue.runner.metrics.queued.increment(1.0);
+        // A version that has all its threads is looked at when one of them comes back: waking
+        // another one, which would find nothing, costs more than many a model.
+        let wakes = line.idle > 0 && waiting.running < self.shared.share;
         drop(waiting);
         drop(line);
-        self.shared.work.notify_one();
+        if wakes {
+            self.shared.work.notify_one();
+        }
         Ok(())
     }
 }
@@ -300,8 +305,7 @@ impl Waiting {
             } else if too_late <= now {
                 queue.runner.metrics.dropped_deadline.increment(1);
                 let allowed = entry.allowed();
-                // Nobody to tell if the caller left meanwhile.
-                drop(entry.reply.send(Err(ExecuteError::Deadline(allowed))));
+                entry.reply.send(Err(ExecuteError::Deadline(allowed)));
             } else {
                 rows += entry.rows;
                 batch.push(entry);
@@ -324,25 +328,37 @@ impl Line {
     /// The version whose turn it is; or when the next may have one, if nothing comes before.
     fn pick(&self, share: usize) -> Result<Arc<Queue>, Option<Instant>> {
         let now = Instant::now();
-        let mut best: Option<(f64, &Arc<Queue>)> = None;
+        let mut best: [Option<(f64, &Arc<Queue>)>; 2] = [None; 2];
         let mut next: Option<Instant> = None;
+        // Primary requests for which there is no thread: shadows must not take the processor either.
+        let mut is_full = false;
         for queue in &self.ready {
             let waiting = queue.waiting();
             let Some(due) = queue.due(&waiting) else { continue };
+            let best = &mut best[queue.class as usize];
             if waiting.running >= share {
                 // It comes back when one of its threads does.
+                is_full |= queue.class == Class::Primary;
             } else if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
             } else if best.is_none_or(|(given, _)| waiting.given < given) {
-                best = Some((waiting.given, queue));
+                *best = Some((waiting.given, queue));
             }
         }
-        best.map(|(_, queue)| Arc::clone(queue)).ok_or(next)
+        let [primary, shadow] = best;
+        let shadow = shadow.filter(|_| !is_full && self.has_room_for_shadows(share));
+        primary.or(shadow).map(|(_, queue)| Arc::clone(queue)).ok_or(next)
+    }
+
+    /// Whether a shadow would leave primary requests enough threads.
+    pub(super) fn has_room_for_shadows(&self, share: usize) -> bool {
+        let [primaries, shadows] = self.running;
+        primaries + shadows < share && shadows < share.div_ceil(2)
     }
 }
 
 impl Shared {
-    fn line(&self) -> MutexGuard<'_, Line> {
+    pub(super) fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -351,25 +367,33 @@ impl Shared {
         let mut line = self.line();
         let queue = loop {
             if let Some(errand) = line.errands.pop_front() {
-                if !line.errands.is_empty() || !line.ready.is_empty() {
-                    self.work.notify_one();
-                }
-                drop(line);
+                self.let_go(line);
                 errand();
                 return true;
             }
-            line = match line.pick(self.share) {
+            let next = match line.pick(self.share) {
                 Ok(queue) => break queue,
-                Err(Some(next)) => {
+                Err(None) if line.closed && line.ready.is_empty() => return false,
+                Err(next) => next,
+            };
+            if let Some(errand) = line.take_behind(self.share) {
+                self.let_go(line);
+                errand();
+                self.line().running[Class::Shadow as usize] -= 1;
+                return true;
+            }
+            line.idle += 1;
+            line = match next {
+                Some(next) => {
                     let wait = next.saturating_duration_since(Instant::now());
                     self.work.wait_timeout(line, wait).unwrap_or_else(PoisonError::into_inner).0
                 }
-                Err(None) if line.closed && line.ready.is_empty() => return false,
-                Err(None) => self.work.wait(line).unwrap_or_else(PoisonError::into_inner),
+                None => self.work.wait(line).unwrap_or_else(PoisonError::into_inner),
             };
+            line.idle -= 1;
         };
         let (entries, charge) = self.take_turn(&mut line, &queue);
-        drop(line);
+        self.let_go(line);
         let started = Instant::now();
         if !entries.is_empty() {
             self.busy.increment(1.0);
@@ -380,10 +404,25 @@ impl Shared {
         true
     }
 
+    /// Lets others at the line, and wakes a thread where there is something more to do, or to wait for.
+    fn let_go(&self, line: MutexGuard<'_, Line>) {
+        let is_more = || {
+            !line.errands.is_empty()
+                || !matches!(line.pick(self.share), Err(None))
+                || line.has_turn_behind(self.share)
+        };
+        let wakes = line.idle > 0 && is_more();
+        drop(line);
+        if wakes {
+            self.work.notify_one();
+        }
+    }
+
     /// Takes a batch, and charges the version what it is expected to take.
     fn take_turn(&self, line: &mut Line, queue: &Arc<Queue>) -> (Vec<Entry>, f64) {
         let mut waiting = queue.waiting();
-        line.level = waiting.given;
+        line.levels[queue.class as usize] = waiting.given;
+        line.running[queue.class as usize] += 1;
         let entries = waiting.take_batch(queue);
         let rows = entries.iter().map(|entry| entry.rows).sum();
         let charge = queue.runner.cost.expect(rows).as_secs_f64();
@@ -392,22 +431,19 @@ impl Shared {
         if waiting.entries.is_empty() {
             line.ready.retain(|other| !Arc::ptr_eq(other, queue));
         }
-        if !line.ready.is_empty() {
-            self.work.notify_one();
-        }
         (entries, charge)
     }
 
+    /// The thread looks for its next turn after this, so nobody else has to be woken but to end.
     fn end_turn(&self, queue: &Queue, correction: f64) {
-        let line = self.line();
+        let mut line = self.line();
+        line.running[queue.class as usize] -= 1;
         let mut waiting = queue.waiting();
         waiting.running -= 1;
         waiting.given += correction;
-        let wakes_another = !waiting.entries.is_empty() || line.closed;
         drop(waiting);
-        drop(line);
-        if wakes_another {
-            self.work.notify_one();
+        if line.closed {
+            self.work.notify_all();
         }
     }
 }
@@ -424,21 +460,22 @@ fn run_batch(runner: &Runner, entries: Vec<Entry>) {
         if let Some(answers) = answers {
             let computed = started.elapsed();
             runner.count(batch_rows, computed);
-            for (entry, outputs) in entries.into_iter().zip(answers) {
+            let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
                 let queued = started.saturating_duration_since(entry.admitted);
-                // Nobody to tell if the caller left meanwhile.
-                drop(entry.reply.send(Ok(Execution { outputs, queued, computed, batch_rows })));
-            }
+                (entry.reply, Ok(Execution { outputs, queued, computed, batch_rows }))
+            });
+            reply::send_all(told.collect());
             return;
         }
         // A batch that fails fails for one request's sake: each is run alone, so that the others
         // get their answer and it its own error.
     }
     for entry in entries {
-        let outcome = runner.run_one(&entry.inputs, entry.rows, entry.admitted);
+        let times = (entry.admitted, Instant::now());
+        let outcome = runner.run_one(&entry.inputs, entry.rows, times);
         if let Ok(execution) = &outcome {
             runner.mind(execution.computed, true);
         }
-        drop(entry.reply.send(outcome));
+        entry.reply.send(outcome);
     }
 }

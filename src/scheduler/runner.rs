@@ -66,14 +66,13 @@ impl Runner {
         !self.is_demoted.load(Ordering::Relaxed) && self.cost.expect(rows) <= INLINE_BUDGET
     }
 
-    /// Runs one request by itself, on the calling thread.
+    /// Runs one request by itself, on the calling thread and from `started` on, which is now.
     pub(super) fn run_one(
         &self,
         inputs: &[Tensor],
         rows: usize,
-        admitted: Instant,
+        (admitted, started): (Instant, Instant),
     ) -> Result<Execution, ExecuteError> {
-        let started = Instant::now();
         let outputs = self.execute(inputs)?;
         let computed = started.elapsed();
         self.count(rows, computed);

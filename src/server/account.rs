@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response, Version};
 use http_body::Body as _;
@@ -23,7 +24,7 @@ use super::route::Label;
 use crate::config::Access;
 use crate::error::{Code, Outcome};
 use crate::registry::Registry;
-use crate::telemetry::{Counter, Gauge, Telemetry, names};
+use crate::telemetry::{Sharded, Telemetry, names};
 
 /// The request's id, as clients and proxies send it and get it back.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,18 +45,20 @@ pub(super) struct Call {
 /// What one plane counts.
 #[derive(Debug)]
 pub(super) struct PlaneMetrics {
-    received: Counter,
-    in_flight: Gauge,
-    request_bytes: Counter,
-    response_bytes: Counter,
+    totals: Arc<Sharded<3>>,
     /// By route, then by code.
-    ended: Vec<[Counter; Code::ALL.len()]>,
+    ended: Vec<Arc<Sharded<{ Code::ALL.len() }>>>,
 }
+
+/// Which of the totals is which.
+const RECEIVED: usize = 0;
+const REQUEST_BYTES: usize = 1;
+const RESPONSE_BYTES: usize = 2;
 
 impl PlaneMetrics {
     pub(super) fn new(telemetry: &Telemetry, plane: &'static str) -> Self {
         let ended = |label: Label| {
-            Code::ALL.map(|code| {
+            telemetry.sharded(Code::ALL.map(|code| {
                 let outcome = match code.outcome() {
                     Outcome::Answered => "answered",
                     Outcome::Refused => "refused",
@@ -69,16 +72,20 @@ impl PlaneMetrics {
                     ("outcome", outcome),
                 ];
                 telemetry.counter(names::ENDED, &labels)
-            })
+            }))
         };
         let plane = [("plane", plane)];
-        Self {
-            received: telemetry.counter(names::RECEIVED, &plane),
-            in_flight: telemetry.gauge(names::IN_FLIGHT, &plane),
-            request_bytes: telemetry.counter(names::REQUEST_BYTES, &plane),
-            response_bytes: telemetry.counter(names::RESPONSE_BYTES, &plane),
-            ended: Label::ALL.map(ended).into(),
-        }
+        let totals = [names::RECEIVED, names::REQUEST_BYTES, names::RESPONSE_BYTES];
+        let totals = telemetry.sharded(totals.map(|metric| telemetry.counter(metric, &plane)));
+        let ended: Vec<_> = Label::ALL.map(ended).into();
+        let in_flight = telemetry.gauge(names::IN_FLIGHT, &plane);
+        let (begun, over) = (Arc::clone(&totals), ended.clone());
+        telemetry.add_refresher(move || {
+            // What ended is looked at first, so that the difference is never below 0.
+            let over: u64 = over.iter().flat_map(|codes| codes.sums()).sum();
+            in_flight.set(begun.sums()[RECEIVED].saturating_sub(over) as f64);
+        });
+        Self { totals, ended }
     }
 }
 
@@ -137,9 +144,8 @@ where
             line,
             ended: false,
         };
-        account.metrics.received.increment(1);
-        account.metrics.in_flight.increment(1.0);
-        account.metrics.request_bytes.increment(body.size_hint().exact().unwrap_or(0));
+        let bytes = body.size_hint().exact().unwrap_or(0);
+        account.metrics.totals.add_all([(RECEIVED, 1), (REQUEST_BYTES, bytes)]);
         let id = account.id.clone();
         let inner = self.inner.call(Call { head, body, received, id });
         AccountedFuture { inner, account: Some(account) }
@@ -151,11 +157,16 @@ fn id(sent: Option<&HeaderValue>) -> HeaderValue {
     let is_id = |id: &&HeaderValue| {
         (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    sent.filter(is_id).cloned().unwrap_or_else(|| {
-        let id = format!("{:032x}", fastrand::u128(..));
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(id))
-            .unwrap_or(HeaderValue::from_static("unknown"))
-    })
+    sent.filter(is_id).cloned().unwrap_or_else(new_id)
+}
+
+fn new_id() -> HeaderValue {
+    let random = fastrand::u128(..);
+    let digit = |place: usize| b"0123456789abcdef"[(random >> (4 * place)) as usize & 15];
+    // Counted by reference from the start: it is cloned in any case.
+    let id = Bytes::from_owner(std::array::from_fn::<u8, 32, _>(digit));
+    // Digits are a header's value.
+    HeaderValue::from_maybe_shared(id).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 pin_project! {
@@ -201,14 +212,13 @@ pub(super) struct Account {
 impl Account {
     /// Enters how the request ended, with the bytes of its answer.
     pub(super) fn end(mut self, code: Code, bytes: u64, error: Option<&str>) {
-        self.metrics.response_bytes.increment(bytes);
+        self.metrics.totals.add(RESPONSE_BYTES, bytes);
         self.enter(code, bytes, error);
     }
 
     fn enter(&mut self, code: Code, bytes: u64, error: Option<&str>) {
         self.ended = true;
-        self.metrics.in_flight.decrement(1.0);
-        self.metrics.ended[self.label as usize][code.index()].increment(1);
+        self.metrics.ended[self.label as usize].add(code.index(), 1);
         let Some(line) = &self.line else { return };
         let is_error = code.outcome() != Outcome::Answered;
         if is_error || self.registry.live().config.log.access == Access::All {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tower::Service;
 
+use super::clock::{Bell, Ring, next_ring};
 use super::reply::Body;
 use crate::registry::Registry;
 use crate::telemetry::{Counter, Gauge, Telemetry, names};
@@ -254,35 +255,35 @@ where
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut drain = drain.clone();
     let mut draining = false;
+    let bell = Bell::of_this_task().await;
+    let bell_waker = Waker::from(Arc::clone(&bell));
     loop {
-        let (header_time, idle_time, body_time) = {
-            let table = registry.live();
-            let limits = &table.config.limits;
-            (limits.header_time, limits.idle_time, limits.body_time)
-        };
-        // `body` relies on being asked again within its time.
-        let tick = header_time
-            .min(idle_time)
-            .min(body_time)
-            .clamp(Duration::from_millis(20), Duration::from_secs(5));
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
+        let mut ring = pin!(next_ring(registry, &mut drain, draining));
+        bell.ring();
+        let rang = std::future::poll_fn(|context| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 if let Err(error) = ended {
                     tracing::debug!(error = %error, "connection broke off");
                 }
-                return;
+                return Poll::Ready(None);
             }
-            changed = drain.wait_for(|drains| *drains), if !draining => {
-                // An error means that the server is gone, which ends the connection too.
-                drop(changed);
+            if !bell.has_rung() {
+                return Poll::Pending;
+            }
+            ring.as_mut().poll(&mut Context::from_waker(&bell_waker)).map(Some)
+        });
+        match rang.await {
+            None => return,
+            Some(Ring::Drain) => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep(tick / 2) => match activity.state(header_time, idle_time) {
-                ClientState::Active => {}
-                ClientState::Idle => connection.as_mut().graceful_shutdown(),
-                ClientState::SlowHead => return,
+            Some(Ring::Tick { header_time, idle_time }) => {
+                match activity.state(header_time, idle_time) {
+                    ClientState::Active => {}
+                    ClientState::Idle => connection.as_mut().graceful_shutdown(),
+                    ClientState::SlowHead => return,
+                }
             }
         }
         if draining && activity.is_silent() {

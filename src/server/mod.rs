@@ -15,6 +15,7 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod clock;
 mod connections;
 mod control;
 mod drift;
@@ -158,7 +159,7 @@ pub fn data_plane(
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
     let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
-    let admission = Admission::new(telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]));
+    let admission = Admission::new(&telemetry);
     let plane = Arc::new(DataPlane {
         registry: registry.clone(),
         health,

@@ -26,7 +26,7 @@ use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
 use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
-use crate::telemetry::Gauge;
+use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
 
 /// Why a prediction has no answer.
@@ -87,21 +87,23 @@ impl DecodeError {
 /// Predictions accepted and not answered, over all models.
 #[derive(Debug)]
 pub(super) struct Admission {
-    in_flight: AtomicUsize,
-    gauge: Gauge,
+    in_flight: Arc<AtomicUsize>,
 }
 
 /// A place among the accepted; given back when dropped.
 pub(super) struct Place<'a>(&'a Admission);
 
 impl Admission {
-    pub(super) fn new(gauge: Gauge) -> Self {
-        Self { in_flight: AtomicUsize::new(0), gauge }
+    pub(super) fn new(telemetry: &Telemetry) -> Self {
+        let in_flight = Arc::new(AtomicUsize::new(0));
+        let (gauge, counted) =
+            (telemetry.gauge(names::PREDICTIONS_IN_FLIGHT, &[]), Arc::clone(&in_flight));
+        telemetry.add_refresher(move || gauge.set(counted.load(Ordering::Relaxed) as f64));
+        Self { in_flight }
     }
 
     pub(super) fn admit(&self, limit: usize) -> Result<Place<'_>, PredictError> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.gauge.increment(1.0);
         let place = Place(self);
         if before >= limit { Err(PredictError::Full { limit }) } else { Ok(place) }
     }
@@ -110,7 +112,6 @@ impl Admission {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.gauge.decrement(1.0);
     }
 }
 
@@ -195,6 +196,7 @@ struct Started<F> {
     form: F,
     rows: usize,
     decode: Duration,
+    admitted: Instant,
     deadline: Instant,
     /// Held until the answer is encoded.
     _permit: Permit,
@@ -295,7 +297,7 @@ fn start<F>(
     };
     let run = run.map_err(|error| execute(version, error))?;
     let decode = admitted.saturating_duration_since(begun);
-    Ok(Started { id, form, rows, decode, deadline, _permit: permit, run, inputs })
+    Ok(Started { id, form, rows, decode, admitted, deadline, _permit: permit, run, inputs })
 }
 
 /// A prediction that ran.
@@ -315,9 +317,13 @@ async fn finish<F, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
     received: Instant,
 ) -> Result<Finished<T>, PredictError> {
-    let Started { id, form, rows, decode, deadline, _permit, run, inputs } = started;
-    let execution = match run {
-        Run::Done(execution) => execution,
+    let Started { id, form, rows, decode, admitted, deadline, _permit, run, inputs } = started;
+    let (execution, begun) = match run {
+        // It began when the request was admitted: one look at the clock less.
+        Run::Done(execution) => {
+            let ended = admitted + execution.computed;
+            (execution, ended)
+        }
         Run::Waiting(outcome) => {
             let allowed = deadline.saturating_duration_since(received);
             let outcome = tokio::time::timeout_at(deadline.into(), outcome).await;
@@ -327,10 +333,9 @@ async fn finish<F, T>(
                 Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
                 Err(_) => Err(ExecuteError::Deadline(allowed)),
             };
-            outcome.map_err(|error| execute(version, error))?
+            (outcome.map_err(|error| execute(version, error))?, Instant::now())
         }
     };
-    let begun = Instant::now();
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -347,12 +352,13 @@ async fn finish<F, T>(
             encode(version, id.as_deref(), form, told).map_err(|error| protocol(version, error))
         }
     };
+    let ended = Instant::now();
     let timings = Timings {
-        total: received.elapsed(),
+        total: ended.saturating_duration_since(received),
         queue: execution.queued,
         decode,
         compute: execution.computed,
-        encode: begun.elapsed(),
+        encode: ended.saturating_duration_since(begun),
     };
     let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
     Ok(Finished { answer, rows, timings, flags, observed })

@@ -119,6 +119,7 @@ impl Streamed {
         self.driver = None;
     }
 
+    /// How the stream ended, for the books and for the client.
     fn end(&mut self) -> Option<HeaderMap> {
         let Ended { code, error, trailers } = self.ended.take()?;
         if let Some(account) = self.account.take() {
@@ -126,5 +127,14 @@ impl Streamed {
         }
         self.under_way = None;
         Some(trailers)
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        // The client went away first.
+        if let Some(account) = self.account.take() {
+            account.end(Code::Cancelled, self.bytes, None);
+        }
     }
 }

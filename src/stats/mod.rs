@@ -11,6 +11,7 @@ pub mod classical;
 pub mod confidence;
 pub mod detector;
 pub mod effect;
+pub mod hash;
 pub mod kolmogorov;
 pub mod performance;
 pub mod sample;

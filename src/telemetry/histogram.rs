@@ -32,8 +32,7 @@ impl Histogram {
     /// Counts `value`, in the unit of the bounds.
     pub fn record(&self, value: u64) {
         let bucket = self.bounds.partition_point(|&bound| bound < value);
-        self.cells.add(bucket, 1);
-        self.cells.add(SUM, value);
+        self.cells.add_all([(bucket, 1), (SUM, value)]);
     }
 
     /// Counts a duration in nanoseconds.

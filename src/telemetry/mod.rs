@@ -29,6 +29,9 @@ use names::{HistogramMetric, Metric};
 /// Appends series that come and go with what they describe, such as one for each live version.
 type Collector = Box<dyn Fn(&mut String) + Send + Sync>;
 
+/// Brings handles of the exporter up to date with what is counted elsewhere.
+type Refresher = Box<dyn Fn() + Send + Sync>;
+
 /// The process' metrics.
 pub struct Telemetry {
     recorder: PrometheusRecorder,
@@ -36,6 +39,7 @@ pub struct Telemetry {
     families: Vec<Family>,
     process: metrics_process::Collector,
     collectors: Mutex<Vec<Collector>>,
+    refreshers: Mutex<Vec<Refresher>>,
 }
 
 impl std::fmt::Debug for Telemetry {
@@ -61,6 +65,7 @@ impl Default for Telemetry {
             families: names::HISTOGRAMS.iter().copied().map(Family::new).collect(),
             process,
             collectors: Mutex::default(),
+            refreshers: Mutex::default(),
         }
     }
 }
@@ -82,6 +87,23 @@ impl Telemetry {
         family.expect("every histogram is listed in names::HISTOGRAMS").series(labels)
     }
 
+    /// Counters that all I/O threads bump for each request: threads count by themselves, and what they
+    /// have counted goes into `counters` with every scrape.
+    pub fn sharded<const N: usize>(&self, counters: [Counter; N]) -> Arc<Sharded<N>> {
+        let cells = Arc::new(Sharded::default());
+        let counted = Arc::clone(&cells);
+        self.add_refresher(move || {
+            counters.iter().zip(counted.sums()).for_each(|(counter, sum)| counter.absolute(sum));
+        });
+        cells
+    }
+
+    /// Has `refresh` called before every scrape.
+    pub fn add_refresher(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        let mut refreshers = self.refreshers.lock().unwrap_or_else(PoisonError::into_inner);
+        refreshers.push(Box::new(refresh));
+    }
+
     /// Has `collect` append its series to every scrape.
     pub fn add_collector(&self, collect: impl Fn(&mut String) + Send + Sync + 'static) {
         let mut collectors = self.collectors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +114,9 @@ impl Telemetry {
     #[must_use]
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
+        let refreshers = self.refreshers.lock().unwrap_or_else(PoisonError::into_inner);
+        refreshers.iter().for_each(|refresh| refresh());
+        drop(refreshers);
         let mut out = self.handle.render();
         self.families.iter().for_each(|family| family.render(&mut out));
         let collectors = self.collectors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,6 +216,10 @@ mod tests {
         let telemetry = Telemetry::default();
         telemetry.counter(names::LOADS, &[("model", "m\"\\"), ("outcome", "ok")]).increment(3);
         telemetry.histogram(names::BATCH_ROWS, &[]).record(1);
+        let sharded = telemetry.sharded([telemetry.counter(names::ROWS, &[])]);
+        sharded.add(0, 2);
+        telemetry.render();
+        sharded.add(0, 3);
         telemetry.add_collector(|out| {
             render_info(out, names::MODEL_INFO, [vec![("model", "a"), ("version", "1")]]);
         });
@@ -198,6 +227,7 @@ mod tests {
         for line in [
             "tidegate_model_loads_total{model=\"m\\\"\\\\\",outcome=\"ok\"} 3",
             "tidegate_execution_rows_bucket{le=\"1\"} 1",
+            "tidegate_prediction_rows_total 5",
             "tidegate_model_info{model=\"a\",version=\"1\"} 1",
             "process_resident_memory_bytes ",
         ] {

@@ -122,6 +122,68 @@ pub const DEMOTIONS: Metric = metric(
     "tidegate_inline_demotions_total",
     "Versions sent to the compute pool since they held up I/O threads for longer than expected.",
 );
+/// Copies of requests for shadows, by `model` and `outcome`.
+pub const COPIES: Metric = metric(
+    "tidegate_shadow_copies_total",
+    "Copies of requests for shadows that ended: compared, failed, timed_out, or dropped since there was no room.",
+);
+/// Copies that wait for their shadow, or are being run.
+pub const COPIES_WAITING: Metric =
+    metric("tidegate_shadow_copies_waiting", "Copies of requests that wait for shadows or run.");
+/// Shares of the traffic, by `model`, `version` and `slot`. Made at each scrape; so is all that follows
+/// about comparisons, by `model`, `primary` and `candidate`.
+pub const TRAFFIC_SHARE: Metric = metric(
+    "tidegate_traffic_share",
+    "Share of the requests that a version answers (primary, canary) or gets copies of (shadow).",
+);
+/// Requests compared.
+pub const COMPARED: Metric = metric(
+    "tidegate_comparison_requests_total",
+    "Copied requests that came to an end on both sides.",
+);
+/// Rows compared.
+pub const COMPARED_ROWS: Metric =
+    metric("tidegate_comparison_rows_total", "Rows compared between primary and candidate.");
+/// Rows that agree.
+pub const COMPARED_AGREED: Metric = metric(
+    "tidegate_comparison_rows_agreed_total",
+    "Rows on which primary and candidate name the same class, or are within the tolerance where there are no classes.",
+);
+/// Rows within the tolerance.
+pub const COMPARED_WITHIN: Metric = metric(
+    "tidegate_comparison_rows_within_total",
+    "Rows of which all outputs are within the tolerance.",
+);
+/// Requests that failed, by `side` as well.
+pub const COMPARED_ERRORS: Metric = metric(
+    "tidegate_comparison_errors_total",
+    "Copied requests that the candidate, the primary or both failed on.",
+);
+/// Requests that took the candidate longer than allowed.
+pub const COMPARED_SLOWER: Metric = metric(
+    "tidegate_comparison_slower_total",
+    "Copied requests that took the candidate more than latency_ratio times the primary's time.",
+);
+/// The ratio of both times.
+pub const COMPARED_LATENCY: Metric = metric(
+    "tidegate_comparison_latency_ratio",
+    "Geometric mean of the candidate's time over the primary's, request by request.",
+);
+/// The largest difference, by `output` as well.
+pub const COMPARED_MAX: Metric = metric(
+    "tidegate_comparison_difference_max",
+    "Largest absolute difference of an output between primary and candidate.",
+);
+/// The mean difference, by `output` as well.
+pub const COMPARED_MEAN: Metric = metric(
+    "tidegate_comparison_difference_mean",
+    "Mean absolute difference of an output between primary and candidate.",
+);
+/// How far outputs are apart as a whole, by `output` as well.
+pub const COMPARED_PSI: Metric = metric(
+    "tidegate_comparison_psi",
+    "Population stability index of the candidate's output against the primary's, in nats.",
+);
 /// Attempts to load a version, by `model` and `outcome`.
 pub const LOADS: Metric = metric("tidegate_model_loads_total", "Attempts to load a model version.");
 /// Commits that changed what serves, by `trigger`.
@@ -340,6 +402,7 @@ pub const LOAD_DURATION: HistogramMetric =
 
 /// All counters.
 pub const COUNTERS: &[Metric] = &[
+    COPIES,
     RECEIVED,
     ENDED,
     REQUEST_BYTES,
@@ -365,6 +428,7 @@ pub const COUNTERS: &[Metric] = &[
 
 /// All gauges.
 pub const GAUGES: &[Metric] = &[
+    COPIES_WAITING,
     IN_FLIGHT,
     CONNECTIONS,
     PREDICTIONS_IN_FLIGHT,

@@ -22,6 +22,10 @@ struct Row<const N: usize>([AtomicU64; N]);
 /// meet when they count in the same few nanoseconds.
 const MOST_SHARDS: usize = 16;
 
+/// Threads are given their shards in turn, and not only I/O threads count: of fewer shards two I/O
+/// threads would often have the same one.
+const FEWEST_SHARDS: usize = 8;
+
 static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -32,7 +36,7 @@ thread_local! {
 #[must_use]
 pub fn n_shards() -> usize {
     let cores = available_parallelism().map_or(1, usize::from);
-    cores.next_power_of_two().min(MOST_SHARDS)
+    cores.next_power_of_two().clamp(FEWEST_SHARDS, MOST_SHARDS)
 }
 
 /// The calling thread's shard of `n_shards`, a power of two.
@@ -53,6 +57,14 @@ impl<const N: usize> Sharded<N> {
         self.shards[shard(self.shards.len())].0[index].fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Adds each amount to the counter at its index, which is below `N`.
+    pub fn add_all<const M: usize>(&self, amounts: [(usize, u64); M]) {
+        let Row(counters) = &self.shards[shard(self.shards.len())];
+        for (index, amount) in amounts {
+            counters[index].fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
     /// All counters, each summed over the shards.
     #[must_use]
     pub fn sums(&self) -> [u64; N] {
@@ -69,6 +81,14 @@ impl<const N: usize> Sharded<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_counters_at_once() {
+        let counters = Sharded::<3>::default();
+        counters.add_all([(0, 1), (2, 5)]);
+        counters.add_all([(2, 1)]);
+        assert_eq!(counters.sums(), [1, 0, 6]);
+    }
 
     #[test]
     fn counts_of_many_threads_add_up_exactly() {

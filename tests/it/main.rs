@@ -7,6 +7,7 @@ mod baseline;
 mod cli;
 mod datatypes;
 mod drain;
+mod grpc;
 mod harness;
 mod monitor;
 mod onnx;

@@ -27,7 +27,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 
 use self::memory::{Counts, Memory};
 pub(super) use self::memory::{Element, Inputs, Outputs, Place};
-use super::{convert, kernel};
+use super::{convert, courtesy, kernel};
 use crate::tensor::{Datatype, Shape, Signature, Tensor};
 
 /// Bytes of a block's values: half of the nearest cache, whose other half is for parameters.
@@ -230,6 +230,7 @@ impl Program {
                 memory.put(*place, n, &input.data()[row * size..(row + n) * size])?;
             }
             for step in &self.steps {
+                courtesy::between_nodes();
                 let (inputs, outputs) = memory.cut(n, &step.inputs, step.columns);
                 step.run.run_rows(&inputs, outputs)?;
             }

@@ -21,6 +21,9 @@ mod reflection;
 mod request;
 mod timeout;
 
+#[cfg(test)]
+mod tests;
+
 pub use answer::{Frame, Parameter, answer_frame, error_frame, stream_frame};
 pub use frame::{PREFIX, Prefix, frame};
 pub use message::InferMessage;

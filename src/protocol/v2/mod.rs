@@ -24,6 +24,7 @@ mod error;
 mod feedback;
 mod numbers;
 mod request;
+mod short;
 mod wire;
 
 #[cfg(test)]

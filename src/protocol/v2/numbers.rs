@@ -1,8 +1,7 @@
 //! Lists of numbers to bytes, the short way: what most requests consist of.
 //!
-//! The text has been read over already, so it is JSON; what is here has to find the numbers only,
-//! and gives up on all that is not a list of numbers in range that fills the shape exactly. The
-//! long way ([`super::data`]) then reads the same text, and says what is wrong with it.
+//! What is here gives up on all that is not a list of JSON numbers in range that fills the shape
+//! exactly. The long way ([`super::data`]) then reads the same text, and says what is wrong with it.
 
 use super::data::RESERVE_AT_MOST;
 use crate::tensor::Datatype;
@@ -18,50 +17,61 @@ pub(super) fn read(
     shape: &[usize],
     count: usize,
 ) -> Option<Vec<u8>> {
-    macro_rules! of {
-        ($type:ty, $parse:expr) => {{
-            let capacity = count.min(RESERVE_AT_MOST) * size_of::<$type>();
-            let mut data = Vec::with_capacity(capacity);
-            let mut cursor = Cursor { text, at: 0 };
-            let mut element = |cursor: &mut Cursor<'_>| {
-                let element: $type = $parse(cursor)?;
-                data.extend_from_slice(&element.to_le_bytes());
-                Some(())
-            };
-            cursor.lists(shape, count, &mut element)?;
-            Some(data)
-        }};
-    }
-    match datatype {
-        Datatype::Fp32 => of!(f32, |cursor: &mut Cursor<'_>| {
-            let narrow = cursor.float()? as f32;
-            narrow.is_finite().then_some(narrow)
-        }),
-        Datatype::Fp64 => of!(f64, Cursor::float),
-        Datatype::Int8 => of!(i8, narrow),
-        Datatype::Int16 => of!(i16, narrow),
-        Datatype::Int32 => of!(i32, narrow),
-        Datatype::Int64 => of!(i64, narrow),
-        Datatype::Uint8 => of!(u8, narrow),
-        Datatype::Uint16 => of!(u16, narrow),
-        Datatype::Uint32 => of!(u32, narrow),
-        Datatype::Uint64 => of!(u64, narrow),
-        Datatype::Bool | Datatype::Fp16 | Datatype::Bf16 | Datatype::Bytes => None,
-    }
+    let mut cursor = Cursor::new(text.as_bytes());
+    let data = cursor.elements(datatype, shape, count)?;
+    cursor.next().is_none().then_some(data)
 }
 
-/// An integer that fits.
-#[inline]
-fn narrow<T: TryFrom<i64>>(cursor: &mut Cursor<'_>) -> Option<T> {
-    integer(cursor.number())?.try_into().ok()
-}
-
-struct Cursor<'a> {
-    text: &'a str,
+/// A place in a JSON text.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// A list of elements, or lists of them as deep as the shape.
+    pub(super) fn elements(
+        &mut self,
+        datatype: Datatype,
+        shape: &[usize],
+        count: usize,
+    ) -> Option<Vec<u8>> {
+        macro_rules! of {
+            ($type:ty, $parse:expr) => {{
+                let capacity = count.min(RESERVE_AT_MOST) * size_of::<$type>();
+                let mut data = Vec::with_capacity(capacity);
+                let mut element = |cursor: &mut Cursor<'_>| {
+                    let element: $type = $parse(cursor)?;
+                    data.extend_from_slice(&element.to_le_bytes());
+                    Some(())
+                };
+                self.lists(shape, count, &mut element)?;
+                Some(data)
+            }};
+        }
+        match datatype {
+            Datatype::Fp32 => of!(f32, |cursor: &mut Cursor<'_>| {
+                let narrow = cursor.float()? as f32;
+                narrow.is_finite().then_some(narrow)
+            }),
+            Datatype::Fp64 => of!(f64, Cursor::float),
+            Datatype::Int8 => of!(i8, Cursor::narrow),
+            Datatype::Int16 => of!(i16, Cursor::narrow),
+            Datatype::Int32 => of!(i32, Cursor::narrow),
+            Datatype::Int64 => of!(i64, Cursor::narrow),
+            Datatype::Uint8 => of!(u8, Cursor::narrow),
+            Datatype::Uint16 => of!(u16, Cursor::narrow),
+            Datatype::Uint32 => of!(u32, Cursor::narrow),
+            Datatype::Uint64 => of!(u64, Cursor::narrow),
+            Datatype::Bool | Datatype::Fp16 | Datatype::Bf16 | Datatype::Bytes => None,
+        }
+    }
+
     /// Elements in one flat list, or in lists as deep as the shape.
     fn lists(
         &mut self,
@@ -81,7 +91,7 @@ impl<'a> Cursor<'a> {
         } else {
             self.list(&[count], element)?
         }
-        self.next().is_none().then_some(())
+        Some(())
     }
 
     fn list(
@@ -102,9 +112,9 @@ impl<'a> Cursor<'a> {
 
     /// The next byte that is no space; stays before it.
     #[inline]
-    fn next(&mut self) -> Option<u8> {
+    pub(super) fn next(&mut self) -> Option<u8> {
         loop {
-            match self.text.as_bytes().get(self.at)? {
+            match self.text.get(self.at)? {
                 b' ' | b'\n' | b'\t' | b'\r' => self.at += 1,
                 byte => return Some(*byte),
             }
@@ -112,97 +122,228 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    pub(super) fn expect(&mut self, byte: u8) -> Option<()> {
         (self.next()? == byte).then(|| self.at += 1)
     }
 
-    /// What stands up to the next comma, bracket or space.
-    #[inline]
-    fn number(&mut self) -> &'a str {
-        let Some(_) = self.next() else { return "" };
+    /// A string of printable ASCII without escapes, which is what names and ids consist of.
+    pub(super) fn plain_string(&mut self) -> Option<&'a str> {
+        self.expect(b'"')?;
         let rest = &self.text[self.at..];
-        let length = rest.bytes().position(is_end).unwrap_or(rest.len());
-        self.at += length;
-        &rest[..length]
+        let length = rest.iter().position(|&byte| byte == b'"')?;
+        self.at += length + 1;
+        let is_plain = |&byte: &u8| matches!(byte, b' '..=b'~') && byte != b'\\';
+        let string = &rest[..length];
+        std::str::from_utf8(string).ok().filter(|_| string.iter().all(is_plain))
+    }
+
+    /// A number from 0 on.
+    pub(super) fn natural(&mut self) -> Option<usize> {
+        self.narrow()
     }
 
     /// A finite number, rounded to the nearest binary64.
     ///
     /// Most numbers have so few digits that they and the power of ten are binary64 numbers, of which
     /// one division makes the nearest (Clinger, "How to Read Floating Point Numbers Accurately",
-    /// PLDI 1990, §3); the standard library does the rest.
+    /// PLDI 1990, §3); with up to 19 digits it takes wider numbers ([`quotient`]); the standard
+    /// library does the rest.
     #[inline]
     fn float(&mut self) -> Option<f64> {
         self.next()?;
-        let bytes = &self.text.as_bytes()[self.at..];
-        let is_negative = bytes.first() == Some(&b'-');
+        let rest = &self.text[self.at..];
+        let is_negative = rest.first() == Some(&b'-');
         let start = usize::from(is_negative);
-        let (mut digits, mut point, mut at) = (0_u64, None, start);
-        let end = loop {
-            match bytes.get(at) {
-                // More digits than these are too many in any case.
-                Some(digit @ b'0'..=b'9') if at < start + 18 => {
-                    digits = digits * 10 + u64::from(digit - b'0');
-                }
-                Some(b'.') if point.is_none() => point = Some(at),
-                end => break end,
-            }
-            at += 1;
-        };
-        let decimals = point.map_or(0, |point| at - point - 1);
-        let is_short = at > start && digits <= MOST_DIGITS && decimals < POWERS.len();
-        if !is_short || !end.is_none_or(|&end| is_end(end)) {
-            return self.long_float();
-        }
-        self.at += at;
-        let value = digits as f64 / POWERS[decimals];
-        Some(if is_negative { -value } else { value })
-    }
-
-    fn long_float(&mut self) -> Option<f64> {
-        let number = self.number();
-        // JSON's numbers begin with a digit or a minus; what else Rust reads as a number does not.
-        if !number.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        let (mut digits, mut at) = leading_digits(rest, start, 0);
+        let whole = at - start;
+        // JSON has a digit before the point, and no zeros before that.
+        if whole == 0 || (whole > 1 && rest[start] == b'0') {
             return None;
         }
-        number.parse().ok().filter(|value: &f64| value.is_finite())
+        let mut decimals = 0;
+        if rest.get(at) == Some(&b'.') {
+            let point = at + 1;
+            (digits, at) = leading_digits(rest, point, digits);
+            decimals = at - point;
+            if decimals == 0 {
+                return None;
+            }
+        }
+        let end = rest.get(at).copied();
+        // More digits than these do not fit into 64 bits.
+        if whole + decimals > 19 || matches!(end, Some(b'e' | b'E')) {
+            return self.long_float(at);
+        }
+        self.at += at;
+        let value = if digits <= MOST_DIGITS {
+            digits as f64 / POWERS[decimals]
+        } else {
+            quotient(digits, decimals)
+        };
+        is_end(end).then_some(if is_negative { -value } else { value })
     }
+
+    /// A number whose first `seen` bytes are sign, digits and point as JSON has them.
+    #[cold]
+    fn long_float(&mut self, seen: usize) -> Option<f64> {
+        let rest = &self.text[self.at..];
+        let mut at = seen;
+        if matches!(rest.get(at), Some(b'e' | b'E')) {
+            at += 1;
+            at += usize::from(matches!(rest.get(at), Some(b'+' | b'-')));
+            let exponent = at;
+            while rest.get(at).is_some_and(u8::is_ascii_digit) {
+                at += 1;
+            }
+            if at == exponent {
+                return None;
+            }
+        }
+        self.at += at;
+        let value: f64 = std::str::from_utf8(&rest[..at]).ok()?.parse().ok()?;
+        (value.is_finite() && is_end(rest.get(at).copied())).then_some(value)
+    }
+
+    /// An integer of at most 18 digits, without fraction and exponent, that fits.
+    #[inline]
+    fn narrow<T: TryFrom<i64>>(&mut self) -> Option<T> {
+        self.next()?;
+        let rest = &self.text[self.at..];
+        let is_negative = rest.first() == Some(&b'-');
+        let start = usize::from(is_negative);
+        let (digits, at) = leading_digits(rest, start, 0);
+        let length = at - start;
+        if length == 0 || length > 18 || (length > 1 && rest[start] == b'0') {
+            return None;
+        }
+        self.at += at;
+        let value = i64::try_from(digits).ok()?;
+        let value = if is_negative { -value } else { value };
+        if is_end(rest.get(at).copied()) { value.try_into().ok() } else { None }
+    }
+}
+
+/// Puts the digits from `at` on behind those of `digits`, which wraps where they are too many; and
+/// where they end.
+#[inline]
+fn leading_digits(text: &[u8], mut at: usize, mut digits: u64) -> (u64, usize) {
+    while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let (value, count) = digits_of_eight(u64::from_le_bytes(*eight));
+        digits = digits.wrapping_mul(TENS[count]).wrapping_add(value);
+        at += count;
+        if count < 8 {
+            return (digits, at);
+        }
+    }
+    while let Some(digit @ b'0'..=b'9') = text.get(at) {
+        digits = digits.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        at += 1;
+    }
+    (digits, at)
+}
+
+/// Powers of ten as far as eight digits need them.
+const TENS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// The value of the digits with which eight bytes begin, the first of them lowest, and how many
+/// they are. All eight at once: neighbours are put together to numbers of two digits, those to four,
+/// those to eight.
+#[inline]
+fn digits_of_eight(bytes: u64) -> (u64, usize) {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let values = bytes.wrapping_sub(ONES * u64::from(b'0'));
+    // The high bit is set by a byte below '0', or above '9'; carries only reach later bytes.
+    let others = (values | bytes.wrapping_add(ONES * (0x7f - u64::from(b'9')))) & (ONES * 0x80);
+    let count = (others.trailing_zeros() / 8) as usize;
+    // Zeros go before the digits, so that they are eight.
+    let values = if count == 0 { 0 } else { values << (64 - 8 * count) };
+    let pairs = (values.wrapping_mul(10)).wrapping_add(values >> 8);
+    let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(100 + (1_000_000 << 32));
+    let high = ((pairs >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(1 + (10_000 << 32));
+    (low.wrapping_add(high) >> 32, count)
 }
 
 /// All whole numbers up to here are binary64 numbers.
 const MOST_DIGITS: u64 = 1 << 53;
 
-/// Powers of ten that are binary64 numbers.
-const POWERS: [f64; 23] = [
+/// Powers of ten as far as 19 digits need them: they are binary64 numbers.
+const POWERS: [f64; 19] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e17, 1e18,
 ];
 
-#[inline]
-fn is_end(byte: u8) -> bool {
-    matches!(byte, b',' | b']' | b' ' | b'\n' | b'\t' | b'\r')
+/// A number's reciprocal, as `(high · 2⁶⁴ + low) / 2^scale` rounded up, with the high bit set.
+#[derive(Clone, Copy)]
+struct Reciprocal {
+    high: u64,
+    low: u64,
+    scale: u32,
 }
 
-/// A number of at most 18 digits without fraction and exponent.
-#[inline]
-fn integer(number: &str) -> Option<i64> {
-    let number = number.as_bytes();
-    let (is_negative, digits) = match number.split_first()? {
-        (b'-', digits) => (true, digits),
-        _ => (false, number),
-    };
-    if digits.is_empty() || digits.len() > 18 {
-        return None;
-    }
-    let mut value = 0_i64;
-    for digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
+/// Of the powers of five.
+const RECIPROCALS: [Reciprocal; 19] = reciprocals();
+
+const fn reciprocals() -> [Reciprocal; 19] {
+    let mut all = [Reciprocal { high: 0, low: 0, scale: 0 }; 19];
+    let mut power = 1_u64;
+    let mut n = 0;
+    while n < all.len() {
+        // Long division of 2^scale, bit by bit: the quotient has 128 bits.
+        let scale = 127 + power.next_power_of_two().trailing_zeros();
+        let (mut quotient, mut rest, mut bit) = (0_u128, 1_u64, 0);
+        while bit <= scale {
+            if bit > 0 {
+                quotient <<= 1;
+                rest <<= 1;
+            }
+            if rest >= power {
+                quotient |= 1;
+                rest -= power;
+            }
+            bit += 1;
         }
-        value = value * 10 + i64::from(digit);
+        if rest > 0 {
+            quotient += 1;
+        }
+        all[n] = Reciprocal { high: (quotient >> 64) as u64, low: quotient as u64, scale };
+        power = power.wrapping_mul(5);
+        n += 1;
     }
-    Some(if is_negative { -value } else { value })
+    all
+}
+
+/// `digits / 10^decimals`, rounded to the nearest binary64, to even between two; `digits` is above 0
+/// and `decimals` below 19. One or two multiplications by the reciprocal (Lemire, "Number Parsing at a
+/// Gigabyte per Second", Software: Practice and Experience 2021; that no further digits are ever
+/// needed: Mushtak and Lemire, "Fast Number Parsing Without Fallback", 2023).
+fn quotient(digits: u64, decimals: usize) -> f64 {
+    let Reciprocal { high: factor, low: factor_low, scale } = RECIPROCALS[decimals];
+    let leading = digits.leading_zeros();
+    let digits = u128::from(digits << leading);
+    let product = digits * u128::from(factor);
+    let (mut high, mut low) = ((product >> 64) as u64, product as u64);
+    // The bits below the result's are all ones: what comes after them may carry into it.
+    if high & 0x1ff == 0x1ff {
+        let (sum, carries) = low.overflowing_add(((digits * u128::from(factor_low)) >> 64) as u64);
+        low = sum;
+        high += u64::from(carries);
+    }
+    // 53 bits and one to round by.
+    let shift = 9 + (high >> 63) as u32;
+    let mut mantissa = high >> shift;
+    // Halfway between two, which takes a power of five that 64 bits have room for beside the result.
+    if low <= 1 && decimals <= 4 && mantissa & 3 == 1 && mantissa << shift == high {
+        mantissa &= !1;
+    }
+    mantissa += mantissa & 1;
+    let exponent = (shift + 129) as i32 - (leading + scale) as i32 - decimals as i32;
+    (mantissa >> 1) as f64 * f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+/// Whether a number ends before `next`.
+#[inline]
+fn is_end(next: Option<u8>) -> bool {
+    matches!(next, None | Some(b',' | b']' | b'}' | b' ' | b'\n' | b'\t' | b'\r'))
 }
 
 #[cfg(test)]
@@ -258,6 +399,8 @@ mod tests {
             Just("-0".to_owned()),
             Just("1e400".to_owned()),
             Just("-0.0E+2".to_owned()),
+            Just("1E+".to_owned()),
+            "-?[0-9]{0,20}[.]?[0-9]{0,20}([eE][+-]?[0-9]{0,3})?",
         ]
     }
 
@@ -274,6 +417,30 @@ mod tests {
             let lists: Vec<String> = rows.iter().map(|row| format!("[{}]", row.join(", "))).collect();
             check(&format!("[{}{space}]", lists.join(",")), &shape)?;
             check(&format!("[{}]", lists.join(",")), &[rows.len(), 1, 3])?;
+        }
+    }
+
+    #[test]
+    fn quotients_are_rounded_as_they_should_be() {
+        let check = |digits: u64, decimals: usize| {
+            let expected: f64 = format!("{digits}e-{decimals}").parse().unwrap();
+            assert_eq!(quotient(digits, decimals), expected, "{digits}e-{decimals}");
+        };
+        for decimals in 0..19 {
+            for digits in [1, 2, 3, 10, MOST_DIGITS, MOST_DIGITS + 1, u64::MAX, u64::MAX - 1] {
+                check(digits, decimals);
+            }
+            for _ in 0..100_000 {
+                check(fastrand::u64(1..) >> fastrand::u32(0..64).min(62) | 1, decimals);
+            }
+        }
+        // Halfway between two binary64 numbers, and beside it.
+        for odd in [MOST_DIGITS + 1, MOST_DIGITS + 3, 2 * MOST_DIGITS - 1] {
+            for decimals in 0..5 {
+                let five = 5_u64.pow(decimals as u32);
+                let Some(half) = odd.checked_mul(five) else { continue };
+                [half - 1, half, half + 1].map(|digits| check(digits, decimals));
+            }
         }
     }
 
@@ -300,6 +467,16 @@ mod tests {
             ("7", Datatype::Fp32),
             ("{}", Datatype::Fp32),
             ("[1, 2]", Datatype::Bool),
+            ("[01, 2]", Datatype::Int8),
+            ("[1, 00.5]", Datatype::Fp32),
+            ("[1, .5]", Datatype::Fp32),
+            ("[1, 5.]", Datatype::Fp32),
+            ("[1, -]", Datatype::Fp32),
+            ("[1, 5e]", Datatype::Fp32),
+            ("[1, 5e+]", Datatype::Fp64),
+            ("[1, +5]", Datatype::Fp64),
+            ("[1, 0x5]", Datatype::Int8),
+            ("[1, inf]", Datatype::Fp64),
         ] {
             assert_eq!(read(text, datatype, &[2]), None, "{text}");
         }

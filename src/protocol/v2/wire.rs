@@ -10,9 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::ProtocolError;
 use super::data::DataSeed;
-use super::numbers;
+use super::{ProtocolError, numbers, short};
 use crate::tensor::{Datatype, Shape, volume};
 
 /// A tensor as listed.
@@ -76,6 +75,12 @@ pub(super) enum Side {
 
 /// Reads the JSON part of a message.
 pub(super) fn read(json: &[u8], side: Side) -> Result<WireMessage<'_>, ProtocolError> {
+    let short = if side == Side::Request { short::read(json) } else { None };
+    short.map_or_else(|| read_long(json, side), Ok)
+}
+
+/// Reads whatever the protocol allows, and says what is wrong with the rest.
+pub(super) fn read_long(json: &[u8], side: Side) -> Result<WireMessage<'_>, ProtocolError> {
     let reading = RefCell::new(None);
     with(json, &reading, MessageSeed { side, reading: &reading })
 }
