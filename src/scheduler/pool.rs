@@ -182,6 +182,11 @@ impl Pool {
         Ok((pool, threads))
     }
 
+    /// Threads that one version may fill.
+    pub(super) fn share(&self) -> usize {
+        self.shared.share
+    }
+
     /// Takes no more work; what was taken is still run.
     pub fn close(&self) {
         self.shared.line().closed = true;

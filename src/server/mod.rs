@@ -24,6 +24,7 @@ mod grpc;
 mod infer;
 mod metadata;
 mod openapi;
+mod order;
 mod panics;
 mod predict;
 mod reply;

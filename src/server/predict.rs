@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::oneshot;
 
 use super::DataPlane;
 use super::beside::{Flags, Observed, observe};
@@ -25,7 +24,7 @@ use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
-use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
+use crate::scheduler::{ExecuteError, Execution, Job, Pending, Permit, Placement};
 use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
 
@@ -207,7 +206,7 @@ struct Started<F> {
 
 enum Run {
     Done(Execution),
-    Waiting(oneshot::Receiver<Result<Execution, ExecuteError>>),
+    Waiting(Pending),
 }
 
 /// Answers a question whose body is there.
@@ -292,7 +291,8 @@ fn start<F>(
         Placement::Pooled => {
             let kept = is_watched.then(|| inputs.clone());
             let job = Job { inputs, rows, priority, admitted, deadline };
-            (executor.submit(job).map(Run::Waiting), kept)
+            let may_split = version.loaded.rows_keep_bits;
+            (executor.submit_parts(job, may_split).map(Run::Waiting), kept)
         }
     };
     let run = run.map_err(|error| execute(version, error))?;
@@ -326,13 +326,8 @@ async fn finish<F, T>(
         }
         Run::Waiting(outcome) => {
             let allowed = deadline.saturating_duration_since(received);
-            let outcome = tokio::time::timeout_at(deadline.into(), outcome).await;
-            let outcome = match outcome {
-                Ok(Ok(outcome)) => outcome,
-                // The pool answers everything that it takes, or is gone.
-                Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
-                Err(_) => Err(ExecuteError::Deadline(allowed)),
-            };
+            let outcome = tokio::time::timeout_at(deadline.into(), outcome.outcome()).await;
+            let outcome = outcome.unwrap_or(Err(ExecuteError::Deadline(allowed)));
             (outcome.map_err(|error| execute(version, error))?, Instant::now())
         }
     };

@@ -8,6 +8,7 @@ mod cli;
 mod datatypes;
 mod drain;
 mod grpc;
+mod forms;
 mod harness;
 mod monitor;
 mod onnx;
