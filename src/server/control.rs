@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::account::Call;
@@ -123,7 +124,7 @@ pub(super) async fn load(plane: &DataPlane, call: &mut Call, model: &str) -> Rep
         Ok(request) => request,
         Err(reply) => return *reply,
     };
-    let parameters: Vec<&str> = request.parameters.keys().map(|name| &**name).collect();
+    let parameters: Vec<&str> = request.parameters.keys().map(AsRef::as_ref).collect();
     match load_model(plane, model, &parameters).await {
         Ok(()) => Reply::document(&serde_json::json!({})),
         Err(error) => Reply::fault(&error),
@@ -145,6 +146,14 @@ pub(super) async fn unload(plane: &DataPlane, call: &mut Call, model: &str) -> R
         Ok(()) => Reply::document(&serde_json::json!({})),
         Err(error) => Reply::fault(&error),
     }
+}
+
+/// The body of a call as JSON; an empty one is an empty object.
+pub(super) async fn read_json<T: DeserializeOwned + Default>(
+    call: &mut Call,
+) -> Result<T, Box<Reply>> {
+    let body = read(&call.head, &mut call.body).await?;
+    parse(&body)
 }
 
 async fn read(
