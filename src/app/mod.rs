@@ -2,7 +2,8 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `shadow`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `shadow`, `capture` and
+//! `upload`, `log`.
 
 mod evidence;
 mod reload;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 pub use source::{ReadError, Source};
 
 use crate::alert;
+use crate::capture;
 use crate::config::Config;
 use crate::observe::{self, Told};
 use crate::registry::Registry;
@@ -90,7 +92,9 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     telemetry.gauge(names::BUILD_INFO, &BUILD).set(1.0);
     let (http, admin) =
         (listen(config.server.http, "server.http")?, listen(config.server.admin, "server.admin")?);
+    let grpc = config.server.grpc.map(|address| listen(address, "server.grpc")).transpose()?;
     let addresses = (local(&http)?, local(&admin)?);
+    let grpc_address = grpc.as_ref().map(local).transpose()?;
     let n_threads = threads::Threads::of(&config.server);
     let busy = telemetry.gauge(names::COMPUTE_BUSY, &[]);
     let (pool, compute) =
@@ -118,6 +122,15 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (capture, capture_thread) = capture::start(
+        &telemetry,
+        &config.capture,
+        &config.digest,
+        &config.folder,
+        // As much as it needs, since what is not written in time is lost; it needs little.
+        threads::yield_to_io,
+    )
+    .map_err(start_error)?;
     let (shadows, shadow_thread) = observe::shadow::start(
         &registry,
         monitors.clone(),
@@ -127,6 +140,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     )
     .map_err(start_error)?;
     let (rollouts, driver) = rollouts::start(kept, &registry, &telemetry, (&monitors, &shadows));
+    let recording = capture.clone();
+    shadows.tell(move |disagreed| observe::disagreements::record(&recording, disagreed));
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -136,6 +151,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         health: Arc::clone(&health),
         monitors,
         rollouts,
+        capture,
         tracer: tracer.clone(),
         shadows,
         drain: drains,
@@ -145,12 +161,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         // The first shard accepts for all.
         let _entered = runtimes[0].enter();
         let listener = tokio::net::TcpListener::from_std(http).map_err(start_error)?;
-        let (accepting, plane) = server::data_plane(&parts, listener, runtimes);
+        let grpc = grpc.map(tokio::net::TcpListener::from_std).transpose().map_err(start_error)?;
+        let (accepting, plane) = server::data_plane(&parts, listener, grpc, runtimes);
         drop(runtimes[0].spawn(accepting));
         plane
     };
     tracing::info!(
         http = %addresses.0,
+        grpc = %grpc_address.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         admin = %addresses.1,
         models = registry.live().models.len(),
         ms = started.elapsed().as_secs_f64() * 1e3,
@@ -192,12 +210,15 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     drop((registry, data));
     let shadow_thread = shadow_thread.end();
     let monitor_thread = monitor_thread.end();
+    let capture_threads = capture_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    let threads =
-        registry_threads.0.into_iter().chain(compute).chain([monitor_thread, shadow_thread]);
+    let threads = registry_threads.0.into_iter().chain(compute);
+    let threads = threads.chain([monitor_thread, shadow_thread]);
     threads::join(threads, JOIN_AT_MOST);
+    // What was recorded is written, as long as what was accepted may be answered.
+    threads::join(capture_threads.into_iter(), limits.drain.max(JOIN_AT_MOST));
     tracing::info!("ended");
     drop(logging);
     Ok(())
@@ -265,6 +286,7 @@ impl AdminPart {
             logging,
             alerts,
             rollouts: parts.rollouts.clone(),
+            capture: parts.capture.clone(),
             tracer,
             last: last_reload,
         };

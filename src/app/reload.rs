@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Source, traces, unix_seconds};
 use crate::alert;
+use crate::capture::Capture;
 use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
 use crate::registry::Registry;
@@ -34,6 +35,7 @@ pub(super) struct Reloader {
     pub(super) logging: Arc<Logging>,
     pub(super) alerts: alert::Sender,
     pub(super) rollouts: Rollouts,
+    pub(super) capture: Capture,
     pub(super) tracer: Tracer,
     pub(super) last: Arc<Mutex<LastReload>>,
 }
@@ -123,6 +125,7 @@ impl Reloader {
             tracing::warn!(error, "the log keeps its level");
         }
         self.alerts.configure(&config.alerts);
+        self.capture.configured(&config.digest);
         traces::configure(&self.tracer, &config.tracing);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();

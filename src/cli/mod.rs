@@ -6,6 +6,7 @@
 
 mod alert;
 mod baseline;
+mod bundle;
 mod check;
 mod client;
 mod compare;
@@ -18,6 +19,7 @@ mod plan;
 mod predict;
 mod predictions;
 mod promote;
+mod replay;
 mod rollback;
 mod rollout;
 mod rows;
@@ -70,6 +72,8 @@ enum Command {
     Promote(promote::Promote),
     Rollback(rollback::Rollback),
     History(history::History),
+    Replay(Box<replay::Replay>),
+    Bundle(bundle::Bundle),
     Completions(completions::Completions),
 }
 
@@ -140,6 +144,8 @@ pub fn run() -> ExitCode {
         Command::Promote(command) => command.run(),
         Command::Rollback(command) => command.run(),
         Command::History(command) => command.run(),
+        Command::Replay(command) => command.run(),
+        Command::Bundle(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

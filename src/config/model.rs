@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Report;
+use super::capture::{self, Capture};
 use super::monitor::{self, Monitor};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
 use super::rollout::{self, Rollout};
@@ -45,6 +46,8 @@ pub struct Model {
     pub monitor: Monitor,
     /// How its new versions get to answer.
     pub rollout: Rollout,
+    /// What is recorded of its predictions.
+    pub capture: Capture,
     /// Which versions share its traffic.
     pub traffic: Traffic,
 }
@@ -141,6 +144,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
     let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
     let monitor = monitor::validate(raw.monitor.unwrap_or_default(), &at("monitor"), report);
     let rollout = rollout::validate(raw.rollout.unwrap_or_default(), &at("rollout"), report);
+    let capture = capture::validate(raw.capture.unwrap_or_default(), &at("capture"), report);
     let traffic =
         traffic::validate(raw.traffic.unwrap_or_default(), &at("traffic"), &aliases, report);
     let shapes = raw.shapes.unwrap_or_default();
@@ -164,6 +168,7 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
         batching,
         monitor,
         rollout,
+        capture,
         traffic,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::capture::{RawCapture, RawCaptures};
 use super::cors::RawCors;
 use super::monitor::RawMonitor;
 use super::rollout::RawRollout;
@@ -28,6 +29,7 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) capture: RawCaptures,
     pub(super) shadowing: RawShadowing,
     pub(super) tracing: RawTracing,
     pub(super) alerts: RawAlerts,
@@ -40,6 +42,7 @@ pub(super) struct RawConfig {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawServer {
     pub(super) http: String,
+    pub(super) grpc: String,
     pub(super) admin: String,
     pub(super) shards: RawThreads,
     pub(super) io_threads: RawThreads,
@@ -52,6 +55,7 @@ impl Default for RawServer {
     fn default() -> Self {
         Self {
             http: "127.0.0.1:8000".to_owned(),
+            grpc: "127.0.0.1:8001".to_owned(),
             admin: "127.0.0.1:8002".to_owned(),
             shards: RawThreads::default(),
             io_threads: RawThreads::default(),
@@ -241,6 +245,7 @@ pub(super) struct RawModel {
     pub(super) monitor: Option<RawMonitor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rollout: Option<RawRollout>,
+    pub(super) capture: Option<RawCapture>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<RawTraffic>,
 }
@@ -321,6 +326,10 @@ impl RawModel {
                 (own, base) => own.or(base),
             },
             rollout: match (self.rollout, base.rollout) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            capture: match (self.capture, base.capture) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

@@ -19,9 +19,12 @@ mod naming;
 mod prepare;
 mod reaper;
 mod reconcile;
+mod recording;
 mod select;
 mod steer;
 mod table;
+#[cfg(test)]
+mod tests;
 mod version;
 mod watch;
 mod words;
@@ -37,6 +40,7 @@ use tokio::sync::oneshot;
 
 pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
 pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
+pub use recording::Recording;
 pub use table::{
     Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,
     State,

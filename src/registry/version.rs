@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::latency::{Latency, LatencyCounts};
+use super::recording::Recording;
 use crate::engine::{Plan, WarmUp};
 use crate::error::{Code, Outcome};
 use crate::monitor::Recorder;
@@ -40,6 +41,8 @@ pub struct Loaded {
     pub warm_up: WarmUp,
     /// Rows and duration of a larger run, where the model takes several rows.
     pub larger: Option<(usize, Duration)>,
+    /// Whether rows give the same bits together as alone, so that a request may run in parts.
+    pub rows_keep_bits: bool,
     /// Whether rows put together take less time, and give the same bits.
     pub gains_by_batches: bool,
     /// Time to read, compile and warm up.
@@ -81,6 +84,8 @@ pub struct Version {
     pub rows: RowSchema,
     /// Who watches it, where it is watched.
     pub recorder: Option<Arc<Recorder>>,
+    /// What is recorded of its predictions.
+    pub capture: Recording,
     /// Why it is not watched although it should be.
     pub unwatched: Option<String>,
     /// The longest a prediction may take.

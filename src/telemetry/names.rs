@@ -3,6 +3,10 @@
 //! Labels take their values from the configuration (model names) or from closed enums, never
 //! from a request, since a Prometheus series lives as long as the process.
 
+mod capture;
+
+pub use capture::*;
+
 /// A counter or a gauge.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -470,6 +474,13 @@ pub const COUNTERS: &[Metric] = &[
     ALERT_MESSAGES,
     ALERT_RETRIES,
     DRIFT_EVENTS,
+    CAPTURED_ROWS,
+    CAPTURED_BYTES,
+    CAPTURED_FILES,
+    CAPTURE_REMOVED,
+    CAPTURE_DROPPED,
+    CAPTURE_ERRORS,
+    CAPTURE_UPLOADS,
 ];
 
 /// All gauges.
@@ -489,6 +500,9 @@ pub const GAUGES: &[Metric] = &[
     BUILD_INFO,
     ALERT_WAITING,
     ALERTS_FIRING,
+    CAPTURE_SPOOLED,
+    CAPTURE_WAITING,
+    CAPTURE_LAG,
 ];
 
 /// All histograms.

@@ -4,9 +4,12 @@
 
 mod accounting;
 mod baseline;
+mod capture;
 mod cli;
 mod datatypes;
 mod drain;
+mod forms;
+mod grpc;
 mod harness;
 mod http;
 mod monitor;
