@@ -14,6 +14,7 @@ mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod rollout;
 mod tracing;
 mod traffic;
 mod units;
@@ -37,6 +38,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use rollout::{Gates, Rollout, Stage, StageKind};
 pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
@@ -76,6 +78,8 @@ pub struct Config {
     pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
+    /// Where rollouts and what was promoted are kept; nothing where they are not.
+    pub store: Option<PathBuf>,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
@@ -94,6 +98,8 @@ pub struct Config {
 pub struct Server {
     /// The data plane's address.
     pub http: SocketAddr,
+    /// The data plane's address for gRPC; nothing where it is off.
+    pub grpc: Option<SocketAddr>,
     /// The admin plane's address.
     pub admin: SocketAddr,
     /// Runtimes that share out the data plane's connections.
@@ -284,11 +290,16 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shadowing,
         tracing,
         alerts,
+        store,
         defaults,
         models,
     } = raw;
     let server = Server {
         http: address("server.http", &server.http, report),
+        grpc: match server.grpc.as_str() {
+            "off" => None,
+            text => Some(address("server.grpc", text, report)),
+        },
         admin: address("server.admin", &server.admin, report),
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
@@ -296,9 +307,14 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         timing: server.timing,
         cors: cors::validate(server.cors, report),
     };
-    if server.http == server.admin && server.http.port() != 0 {
-        report
-            .add("server.admin", format!("must differ from server.http, both are {}", server.http));
+    for (key, address, other, others) in [
+        ("server.admin", Some(server.admin), "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.admin", Some(server.admin)),
+    ] {
+        if let Some(address) = address.filter(|a| address == others && a.port() != 0) {
+            report.add(key, format!("must differ from {other}, both are {address}"));
+        }
     }
     let millisecond = HumanDuration(Duration::from_millis(1));
     for (key, value) in [
@@ -324,6 +340,9 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let shadowing = traffic::shadowing(&shadowing, report);
     let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
+    if store.path.as_ref().is_some_and(String::is_empty) {
+        report.add("store.path", "must name a file");
+    }
     let capture = capture::validate_machine(capture, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
@@ -367,6 +386,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shadowing,
         tracing,
         alerts,
+        store: store.path.map(|path| folder.join(path)),
         models: validated,
         folder: folder.to_owned(),
         digest: format!("sha256:{digest}"),

@@ -12,6 +12,7 @@
 //! - the table's primaries and aliases only ever name versions that are in it.
 
 mod golden;
+mod latency;
 mod memory;
 mod metrics;
 mod naming;
@@ -22,6 +23,8 @@ mod recording;
 mod select;
 mod steer;
 mod table;
+#[cfg(test)]
+mod tests;
 mod version;
 mod watch;
 mod words;
@@ -35,6 +38,7 @@ use std::thread::JoinHandle;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
+pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
 pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
 pub use recording::Recording;
 pub use table::{

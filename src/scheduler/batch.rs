@@ -3,19 +3,60 @@
 //! Only requests whose inputs agree in every dimension but the first are put together, so no row
 //! is padded.
 
+<<<<<<< HEAD
+use std::time::Instant;
+=======
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
+>>>>>>> main
 
 use bytes::{Bytes, BytesMut};
 
+use super::pool::Entry;
+use super::runner::Runner;
+use super::{Execution, reply};
 use crate::tensor::{Datatype, Shape, Tensor};
 
+<<<<<<< HEAD
+/// Runs what was taken together, and tells who waits.
+pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
+    if let [_, _, ..] = entries.as_slice() {
+        let requests: Vec<&[Tensor]> = entries.iter().map(|e| e.inputs.as_slice()).collect();
+        let rows: Vec<usize> = entries.iter().map(|entry| entry.rows).collect();
+        let batch_rows = rows.iter().sum();
+        let started = Instant::now();
+        let answers = join(&requests)
+            .and_then(|inputs| runner.target.execute(&inputs).ok())
+            .and_then(|outputs| split(&outputs, &rows));
+        if let Some(answers) = answers {
+            let computed = started.elapsed();
+            runner.count(batch_rows, computed);
+            let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
+                let queued = started.saturating_duration_since(entry.admitted);
+                (entry.reply, Ok(Execution { outputs, queued, computed, batch_rows }))
+            });
+            reply::send_all(told.collect());
+            return;
+        }
+        // A batch that fails fails for one request's sake: each is run alone, so that the others
+        // get their answer and it its own error.
+    }
+    for entry in entries {
+        let times = (entry.admitted, Instant::now());
+        let outcome = runner.run_one(&entry.inputs, entry.rows, times);
+        if let Ok(execution) = &outcome {
+            runner.mind(execution.computed, true);
+        }
+        entry.reply.send(outcome);
+    }
+=======
 static BATCHES: AtomicU64 = AtomicU64::new(1);
 
 /// The next batch's number. Only batches of several requests have one, so that what runs inline
 /// does not meet at the counter.
 pub(super) fn next_number() -> Option<NonZeroU64> {
     NonZeroU64::new(BATCHES.fetch_add(1, Ordering::Relaxed))
+>>>>>>> main
 }
 
 /// Whether `a` and `b` can be one batch: the same inputs but for their rows.

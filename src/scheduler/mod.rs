@@ -20,6 +20,7 @@ mod batch;
 mod cost;
 mod errands;
 mod executor;
+mod light;
 mod pool;
 mod reply;
 mod runner;

@@ -175,7 +175,7 @@ impl Prediction {
     fn failed(mut self, code: Code) {
         self.ended = true;
         self.metrics.ended(self.protocol, code);
-        self.version.statistics.failed(self.received.elapsed());
+        self.version.statistics.failed(self.received.elapsed(), code);
     }
 
     fn answered(mut self, rows: usize, timings: &Timings) {
@@ -282,7 +282,10 @@ pub(super) async fn predict<F: Send + 'static, T>(
     let outcome = match executed {
         Ok((started, execution, begun)) => {
             let finished = finish(&version, started, execution, encode, (received, begun));
-            let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
+            let Finished { answer, rows, timings, ran, flags, observed } = finished;
+            if let Some(trace) = trace {
+                trace.ran(times(rows, &timings, ran));
+            }
             for (when, rows) in &flags.held {
                 prediction.metrics.rule_held(*when, rows.len());
             }
@@ -294,7 +297,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
                 let error = answer.as_ref().err();
                 answerer.observe(&plane.monitors, &plane.capture, observed, error);
             }
-            answer.map(|answer| (answer, rows, batch_rows, timings, flags))
+            answer.map(|answer| (answer, rows, timings, flags))
         }
         Err(unanswered) => {
             let Unanswered { error, unrun } = *unanswered;
@@ -303,10 +306,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
         }
     };
     match outcome {
-        Ok((answer, rows, batch_rows, timings, flags)) => {
-            if let Some(trace) = trace {
-                trace.answered(times(rows, batch_rows, &timings));
-            }
+        Ok((answer, rows, timings, flags)) => {
             prediction.answered(rows, &timings);
             Ok(Predicted { answer, version, timings, flags })
         }
@@ -399,10 +399,18 @@ struct Finished<T> {
     /// Refused where a rule of the monitor says so: it is observed all the same.
     answer: Result<T, PredictError>,
     rows: usize,
-    batch_rows: usize,
     timings: Timings,
+    ran: Ran,
     flags: Flags,
     observed: Option<Observed>,
+}
+
+/// What a trace is told of a run beside its timings.
+#[derive(Clone, Copy)]
+struct Ran {
+    /// When its queueing began.
+    admitted: Instant,
+    batch_rows: usize,
 }
 
 /// Waits for the pool.
@@ -427,7 +435,7 @@ fn finish<F, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
     (received, begun): (Instant, Instant),
 ) -> Finished<T> {
-    let Started { id, form, rows, decode, _permit, inputs, .. } = started;
+    let Started { id, form, rows, decode, admitted, _permit, inputs, .. } = started;
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -452,11 +460,11 @@ fn finish<F, T>(
         compute: execution.computed,
         encode: ended.saturating_duration_since(begun),
     };
-    let batch_rows = execution.batch_rows;
-    let batch = (execution.batch, execution.first_row, batch_rows);
+    let ran = Ran { admitted, batch_rows: execution.batch_rows };
+    let batch = (execution.batch, execution.first_row, execution.batch_rows);
     let outputs = execution.outputs;
     let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
-    Finished { answer, rows, batch_rows, timings, flags, observed }
+    Finished { answer, rows, timings, ran, flags, observed }
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.
@@ -478,9 +486,10 @@ fn inside(version: &Version, slot: &'static str) -> Inside {
     }
 }
 
-fn times(rows: usize, batch_rows: usize, timings: &Timings) -> Times {
+fn times(rows: usize, timings: &Timings, ran: Ran) -> Times {
     let Timings { total, queue, decode, compute, encode } = *timings;
-    Times { rows, batch_rows, total, decode, queue, compute, encode }
+    let Ran { admitted, batch_rows } = ran;
+    Times { rows, batch_rows, admitted, total, decode, queue, compute, encode }
 }
 
 fn protocol(version: &Version, error: ProtocolError) -> PredictError {

@@ -204,6 +204,10 @@ impl<'a> Route<'a> {
         match self {
             Self::Infer(Target { version: None, .. }) => "/v2/models/{model}/infer",
             Self::Infer(_) => "/v2/models/{model}/versions/{version}/infer",
+            Self::Predict(Target { version: None, .. }) => "/v2/models/{model}/predict",
+            Self::Predict(_) => "/v2/models/{model}/versions/{version}/predict",
+            Self::V1Predict(_) => "/v1/models/{model}:predict",
+            Self::V1Other(_) => "/v1/models/{model}:{verb}",
             _ => "",
         }
     }
@@ -236,6 +240,7 @@ impl<'a> Route<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Label {
     Infer,
+    InferStream,
     Feedback,
     Metadata,
     ServerMetadata,
@@ -248,8 +253,9 @@ pub(super) enum Label {
 }
 
 impl Label {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Infer,
+        Self::InferStream,
         Self::Feedback,
         Self::Metadata,
         Self::ServerMetadata,
@@ -263,12 +269,13 @@ impl Label {
 
     /// Whether requests with it are predictions: those are traced.
     pub(super) fn is_prediction(self) -> bool {
-        self == Self::Infer
+        matches!(self, Self::Infer | Self::InferStream)
     }
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Infer => "infer",
+            Self::InferStream => "infer_stream",
             Self::Feedback => "feedback",
             Self::Metadata => "metadata",
             Self::ServerMetadata => "server_metadata",
