@@ -209,6 +209,11 @@ impl Pool {
         self.shared.light.add(0, 1);
     }
 
+    /// Threads that one version may fill.
+    pub(super) fn share(&self) -> usize {
+        self.shared.share
+    }
+
     /// Takes no more work; what was taken is still run.
     pub fn close(&self) {
         self.shared.line().closed = true;
@@ -484,44 +489,3 @@ impl Shared {
         }
     }
 }
-<<<<<<< HEAD
-=======
-
-fn run_batch(runner: &Runner, entries: Vec<Entry>) {
-    if let [_, _, ..] = entries.as_slice() {
-        let requests: Vec<&[Tensor]> = entries.iter().map(|e| e.inputs.as_slice()).collect();
-        let rows: Vec<usize> = entries.iter().map(|entry| entry.rows).collect();
-        let batch_rows = rows.iter().sum();
-        let started = Instant::now();
-        let answers = batch::join(&requests)
-            .and_then(|inputs| runner.target.execute(&inputs).ok())
-            .and_then(|outputs| batch::split(&outputs, &rows));
-        if let Some(answers) = answers {
-            let computed = started.elapsed();
-            runner.count(batch_rows, computed);
-            let batch = batch::next_number();
-            let mut first_row = 0;
-            let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
-                let queued = started.saturating_duration_since(entry.admitted);
-                let first = first_row;
-                first_row += entry.rows;
-                let execution =
-                    Execution { outputs, queued, computed, batch_rows, batch, first_row: first };
-                (entry.reply, Ok(execution))
-            });
-            reply::send_all(told.collect());
-            return;
-        }
-        // A batch that fails fails for one request's sake: each is run alone, so that the others
-        // get their answer and it its own error.
-    }
-    for entry in entries {
-        let times = (entry.admitted, Instant::now());
-        let outcome = runner.run_one(&entry.inputs, entry.rows, times);
-        if let Ok(execution) = &outcome {
-            runner.mind(execution.computed, true);
-        }
-        entry.reply.send(outcome);
-    }
-}
->>>>>>> main

@@ -27,12 +27,14 @@ mod grpc;
 mod infer;
 mod metadata;
 mod openapi;
+mod order;
 mod panics;
 mod predict;
 mod reply;
 mod rollout;
 mod route;
 mod rows;
+mod settings;
 mod streamed;
 mod streams;
 mod tables;
@@ -344,6 +346,9 @@ async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
         Route::Predict(target) => rows::predict(plane, call, &target).await,
         Route::V1Predict(target) => v1::predict(plane, call, &target).await,
         Route::V1Other(verb) => v1::refused(verb),
+        Route::LogSettings => settings::log(plane, call).await,
+        Route::TraceSettings(model) => settings::trace(plane, call, model.as_deref()).await,
+        Route::SharedMemory => settings::no_shared_memory(),
         Route::V1Live => v1::live(),
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),

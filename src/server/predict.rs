@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::oneshot;
 
 use super::DataPlane;
 use super::beside::{Answerer, Flags, Observed, Unrun};
@@ -26,7 +25,7 @@ use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
-use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
+use crate::scheduler::{ExecuteError, Execution, Job, Pending, Permit, Placement};
 use crate::telemetry::trace::{Inside, Times, Trace};
 use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
@@ -210,7 +209,7 @@ struct Started<F> {
 
 enum Run {
     Done(Execution),
-    Waiting(oneshot::Receiver<Result<Execution, ExecuteError>>),
+    Waiting(Pending),
 }
 
 /// Answers a question whose body is there.
@@ -359,7 +358,8 @@ fn start<F>(
         Placement::Pooled => {
             let kept = is_watched.then(|| inputs.clone());
             let job = Job { inputs, rows, priority, admitted, deadline };
-            (executor.submit(job).map(Run::Waiting), kept)
+            let may_split = version.loaded.rows_keep_bits;
+            (executor.submit_parts(job, may_split).map(Run::Waiting), kept)
         }
     };
     let run = match run {
@@ -415,16 +415,13 @@ struct Ran {
 
 /// Waits for the pool.
 async fn wait(
-    outcome: oneshot::Receiver<Result<Execution, ExecuteError>>,
+    outcome: Pending,
     received: Instant,
     deadline: Instant,
 ) -> Result<Execution, ExecuteError> {
-    match tokio::time::timeout_at(deadline.into(), outcome).await {
-        Ok(Ok(outcome)) => outcome,
-        // The pool answers everything that it takes, or is gone.
-        Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
-        Err(_) => Err(ExecuteError::Deadline(deadline.saturating_duration_since(received))),
-    }
+    let outcome = tokio::time::timeout_at(deadline.into(), outcome.outcome()).await;
+    let allowed = deadline.saturating_duration_since(received);
+    outcome.unwrap_or(Err(ExecuteError::Deadline(allowed)))
 }
 
 /// From execution, which ended when encoding `begun`, to encoded answer.

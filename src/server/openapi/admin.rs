@@ -89,7 +89,12 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
         "type": "object", "required": ["events"],
         "properties": { "events": { "type": "array", "items": event } },
     });
-    let order = forms::order(schemas);
+    let text = json!({ "type": ["string", "null"] });
+    let rows = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let acknowledge =
+        forms::order(schemas, "Acknowledge", json!({ "feature": text, "segment": text }));
+    let freeze = forms::order(schemas, "Freeze", json!({}));
+    let rebase = forms::order(schemas, "Rebase", json!({ "rows": rows }));
     let told = json!({
         "type": "object", "required": ["model", "version"],
         "properties": {
@@ -97,9 +102,9 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
             "acknowledged": { "type": "integer" },
         },
     });
-    let command = |path, summary| {
+    let command = |path, summary, order: Value| {
         Operation::post(path, "monitoring", summary, told.clone())
-            .may_take(order.clone())
+            .may_take(order)
             .refuses(&[Code::NotFound, Code::Conflict])
     };
     vec![
@@ -177,11 +182,20 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .refuses(FOUND)
         .refuses(&[Code::Conflict]),
-        command("/api/v1/drift/{model}[/{version}]/acknowledge", "Somebody has seen the drift."),
+        command(
+            "/api/v1/drift/{model}[/{version}]/acknowledge",
+            "Somebody has seen the drift.",
+            acknowledge,
+        ),
         command(
             "/api/v1/drift/{model}[/{version}]/freeze",
             "What is being learned becomes the baseline.",
+            freeze,
         ),
-        command("/api/v1/drift/{model}[/{version}]/rebase", "The next rows become the baseline."),
+        command(
+            "/api/v1/drift/{model}[/{version}]/rebase",
+            "The next rows become the baseline.",
+            rebase,
+        ),
     ]
 }
