@@ -110,11 +110,11 @@ impl Columns {
             && let Some(parts) =
                 tensors().map(|tensor| rows_of(tensor, rows)).collect::<Option<Vec<_>>>()
         {
-            for row in 0..rows {
+            (0..rows).for_each(|row| {
                 let score = scores.and_then(|scores| scores.rows.get(row)).copied();
                 self.push_facts(subject, taken, config, (Some(row), rows), score);
                 self.push_tensors(subject, taken, |tensor| parts[tensor][row]);
-            }
+            });
             return rows;
         }
         let row = (is_split && tensors().all(has_one)).then_some(0);

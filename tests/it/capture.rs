@@ -1,6 +1,7 @@
 //! What is asked and answered is recorded, whatever happens to the disk or the process, and can be run
 //! again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -188,6 +189,39 @@ fn outliers_are_recorded_in_any_case() {
     assert_eq!((&*odd.reason, odd.sample), ("outlier", 1.0));
     assert!(odd.outlier_score.is_some());
     assert!(recorded.len() <= 3, "{} of 30 ordinary rows are outliers", recorded.len());
+}
+
+#[test]
+fn what_a_shadow_disagrees_on_is_recorded_of_both() {
+    let captures = Captures::new();
+    let settings = captures.settings("sample = 0.0\nalways = [\"disagreements\"]");
+    let traffic = "[models.car-loan]\n[models.car-loan.traffic]\nshadows = { 2 = 1.0 }\n";
+    let server = Setup::with_models(&["car-loan"]).config(&format!("{traffic}{settings}")).start();
+    let file = String::from_utf8(shipped_file("car-loan/requests.jsonl")).unwrap();
+    for (n, line) in file.lines().enumerate() {
+        let id = format!("request-{n}");
+        let headers = [("x-request-id", id.as_str())];
+        let path = "/v2/models/car-loan/infer";
+        assert_eq!(server.post_with(path, &headers, line.as_bytes()).status, 200);
+    }
+    eventually("disagreements on the disk", || {
+        (server.metric("tidegate_capture_rows_total", &[]) >= 2.0).then_some(())
+    });
+    server.stop();
+    let recorded = captures.requests("car-loan");
+    let of = |slot: &str| {
+        let rows = recorded.iter().filter(|recorded| *recorded.slot == *slot);
+        rows.map(|recorded| (recorded.id.clone(), recorded)).collect::<BTreeMap<_, _>>()
+    };
+    let (primary, shadow) = (of("primary"), of("shadow"));
+    assert!(!primary.is_empty());
+    assert_eq!(primary.keys().collect::<Vec<_>>(), shadow.keys().collect::<Vec<_>>());
+    for (id, one) in &primary {
+        let other = shadow[id];
+        assert_eq!((&*one.reason, one.version, other.version), ("disagreement", 1, 2));
+        assert_eq!(one.inputs, other.inputs);
+        assert_ne!(one.outputs, other.outputs);
+    }
 }
 
 #[test]
