@@ -219,6 +219,8 @@ fn filled(datatype: Datatype, shape: Shape, value: Value) -> Option<Tensor> {
 fn one_row(tensor: &Tensor, row: usize) -> Option<Tensor> {
     let size = tensor.data().len() / tensor.rows().max(1);
     tensor.datatype().size()?;
+    // An output may have fewer rows than it was asked for.
+    (row < tensor.rows()).then_some(())?;
     let mut shape = Shape::from_slice(tensor.shape());
     *shape.first_mut()? = 1;
     Tensor::new(tensor.datatype(), shape, tensor.data().slice(row * size..(row + 1) * size)).ok()
