@@ -170,7 +170,12 @@ async fn obey(plane: &AdminPlane, call: Call, model: &str, order: Order) -> Repl
     };
     let given: Given = match object(&text) {
         Ok(given) => given,
-        Err(message) => return Reply::error(Code::InvalidArgument, &message),
+        Err(message) => {
+            let message = format!(
+                "{message}; expected {{\"version\": 2, \"who\": \"...\", \"reason\": \"...\"}}, each of them optional"
+            );
+            return Reply::error(Code::InvalidArgument, &message);
+        }
     };
     let Given { version, who, reason } = given;
     let command = match order {
