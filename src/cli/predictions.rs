@@ -94,6 +94,11 @@ impl Version {
         Ok(Self { model, number, folder, digest, plan, settings, classes, metadata })
     }
 
+    /// The model file's own metadata.
+    pub(super) fn metadata(&self) -> &[(String, String)] {
+        &self.metadata
+    }
+
     /// The file at `path`, whose columns must fill the inputs. `extras` are read beside them;
     /// `ignored` are columns that are no inputs.
     pub(super) fn rows(

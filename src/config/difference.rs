@@ -17,11 +17,25 @@ const NEEDS_RESTART: &[&str] = &[
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "store.path",
+    "capture.queue",
+    "capture.queue_size",
+    "capture.spool",
+    "capture.spool_size",
+    "capture.hash_key_env",
     "shadowing.queue",
     "shadowing.queue_size",
     "shadowing.concurrency",
     "shadowing.timeout",
+    "tracing.endpoint",
+    "tracing.protocol",
+    "tracing.queue",
+    "tracing.timeout",
+    "tracing.service",
 ];
+
+/// The same for tables whose keys the user makes up.
+const TABLES_NEED_RESTART: [&str; 2] = ["tracing.attributes.", "tracing.headers_env."];
 
 /// One key that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +81,9 @@ pub fn difference(from: &Config, to: &Config) -> Vec<Change> {
             key: key.clone(),
             from: from.get(key).cloned(),
             to: to.get(key).cloned(),
-            effect: match NEEDS_RESTART.contains(&key.as_str()) {
+            effect: match NEEDS_RESTART.contains(&key.as_str())
+                || TABLES_NEED_RESTART.iter().any(|table| key.starts_with(table))
+            {
                 true => Effect::Restart,
                 false => Effect::Live,
             },

@@ -6,12 +6,16 @@
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
 mod alerts;
+mod capture;
+mod cors;
 mod difference;
 mod environment;
 mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod rollout;
+mod tracing;
 mod traffic;
 mod units;
 
@@ -24,6 +28,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
+pub use capture::{Always, Capture, Captures, Redaction};
+pub use cors::Cors;
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
 pub use monitor::{
@@ -32,6 +38,8 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use rollout::{Gates, Rollout, Stage, StageKind};
+pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
 };
@@ -62,15 +70,23 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// What recorded predictions may take of the machine.
+    pub capture: Captures,
     /// What copies of requests may take of the machine.
     pub shadowing: Shadowing,
+    /// Where spans go.
+    pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
+    /// Where rollouts and what was promoted are kept; nothing where they are not.
+    pub store: Option<PathBuf>,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
     /// comments and the order of keys do not matter.
     pub digest: String,
+    /// The file's folder, which paths are relative to.
+    pub folder: PathBuf,
     /// Every key, dotted, with its value as text.
     keys: BTreeMap<String, String>,
     defaults: RawModel,
@@ -92,6 +108,10 @@ pub struct Server {
     pub io_threads: ThreadCount,
     /// Threads of the compute pool.
     pub compute_threads: ThreadCount,
+    /// Whether every answer says how long each part of it took.
+    pub timing: bool,
+    /// Whose pages may use the data plane from a browser.
+    pub cors: Cors,
 }
 
 /// A number of threads.
@@ -266,8 +286,11 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        capture,
         shadowing,
+        tracing,
         alerts,
+        store,
         defaults,
         models,
     } = raw;
@@ -281,6 +304,8 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
+        timing: server.timing,
+        cors: cors::validate(server.cors, report),
     };
     for (key, address, other, others) in [
         ("server.admin", Some(server.admin), "server.http", Some(server.http)),
@@ -313,7 +338,12 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         report.add("repository.path", "must name a folder");
     }
     let shadowing = traffic::shadowing(&shadowing, report);
+    let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
+    if store.path.as_ref().is_some_and(String::is_empty) {
+        report.add("store.path", "must name a file");
+    }
+    let capture = capture::validate_machine(capture, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -352,9 +382,13 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        capture,
         shadowing,
+        tracing,
         alerts,
+        store: store.path.map(|path| folder.join(path)),
         models: validated,
+        folder: folder.to_owned(),
         digest: format!("sha256:{digest}"),
         keys,
         defaults,

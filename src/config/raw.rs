@@ -7,7 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::capture::{RawCapture, RawCaptures};
+use super::cors::RawCors;
 use super::monitor::RawMonitor;
+use super::rollout::RawRollout;
+use super::tracing::RawTracing;
 use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
 
@@ -25,8 +29,11 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) capture: RawCaptures,
     pub(super) shadowing: RawShadowing,
+    pub(super) tracing: RawTracing,
     pub(super) alerts: RawAlerts,
+    pub(super) store: RawStore,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -40,6 +47,8 @@ pub(super) struct RawServer {
     pub(super) shards: RawThreads,
     pub(super) io_threads: RawThreads,
     pub(super) compute_threads: RawThreads,
+    pub(super) timing: bool,
+    pub(super) cors: RawCors,
 }
 
 impl Default for RawServer {
@@ -51,6 +60,8 @@ impl Default for RawServer {
             shards: RawThreads::default(),
             io_threads: RawThreads::default(),
             compute_threads: RawThreads::default(),
+            timing: false,
+            cors: RawCors::default(),
         }
     }
 }
@@ -195,6 +206,13 @@ impl Default for RawObserve {
     }
 }
 
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStore {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<String>,
+}
+
 /// Settings of a model: of `[models.NAME]`, of `[defaults]`, and of `model.toml`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -225,6 +243,9 @@ pub(super) struct RawModel {
     pub(super) batching: Option<RawBatching>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) monitor: Option<RawMonitor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rollout: Option<RawRollout>,
+    pub(super) capture: Option<RawCapture>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<RawTraffic>,
 }
@@ -301,6 +322,14 @@ impl RawModel {
             batching: self.batching.or(base.batching),
             // Its keys one by one as well: a model that sets one keeps the others' defaults.
             monitor: match (self.monitor, base.monitor) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            rollout: match (self.rollout, base.rollout) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            capture: match (self.capture, base.capture) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

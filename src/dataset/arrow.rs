@@ -8,7 +8,7 @@ use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use bytes::{Bytes, BytesMut};
 
-use super::stream::{check, check_types, invalid};
+use super::stream::{check, invalid};
 use super::{DatasetError, InputColumns, Table, check_names, match_columns, table};
 use crate::tensor::{Shape, Tensor, TensorSpec};
 
@@ -22,8 +22,8 @@ pub fn read_arrow(
     limit: usize,
 ) -> Result<Table, DatasetError> {
     let schema_end = check(body, limit)?;
-    // The decoder asserts what it takes for granted of its streams, such as that a buffer of numbers
-    // holds whole ones. What comes from strangers is their mistake, so they are told so.
+    // The decoder asserts what it takes for granted of its streams. What is known of that was checked;
+    // should a stream of strangers find something else, it is their mistake, and they are told so.
     let read = catch_unwind(AssertUnwindSafe(|| batches(body, schema_end)));
     let (columns, batches) = read.unwrap_or_else(|_| Err(invalid("its columns are broken")))?;
     let inputs = match_columns(&columns, specs, names, &[])?;
@@ -58,7 +58,6 @@ fn batches(
     let mut schema = Buffer::from(body.slice(..schema_end));
     decoder.decode(&mut schema).map_err(invalid)?;
     let schema = decoder.schema().ok_or_else(|| invalid("there are no rows"))?;
-    check_types(&schema)?;
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     check_names(&columns)?;
     let mut batches = Vec::new();
@@ -214,8 +213,10 @@ mod tests {
                     break;
                 }
             }
-            if let Ok(table) = read_arrow(&body.into(), &specs, &BTreeMap::new(), LIMIT) {
-                assert!(table.inputs.iter().all(|input| input.rows() == table.n_rows));
+            match read_arrow(&body.into(), &specs, &BTreeMap::new(), LIMIT) {
+                Ok(table) => assert!(table.inputs.iter().all(|i| i.rows() == table.n_rows)),
+                // The net below the decoder has nothing to catch.
+                Err(error) => assert!(!error.to_string().contains("are broken"), "{error}"),
             }
         }
     }

@@ -32,7 +32,9 @@ impl Protocol {
     const ALL: [Self; 6] =
         [Self::V2Http, Self::Grpc, Self::V1, Self::Rows, Self::Arrow, Self::Copy];
 
-    fn label(self) -> &'static str {
+    /// The value of the metric label `protocol`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
             Self::Grpc => "grpc",

@@ -168,6 +168,7 @@ impl Executor {
     ) -> Result<Execution, ExecuteError> {
         let execution = self.runner.run_one(inputs, rows, (admitted, admitted))?;
         self.runner.mind(execution.computed, false);
+        self.pool.count_light();
         Ok(execution)
     }
 

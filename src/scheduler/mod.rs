@@ -20,13 +20,16 @@ mod batch;
 mod cost;
 mod errands;
 mod executor;
+mod light;
 mod pool;
 mod reply;
 mod runner;
 mod split;
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
+pub use batch::{join, split};
 pub use cost::Cost;
 pub use executor::{Executor, Job, Limits, Metrics, Permit, Placement};
 pub use pool::{Pool, Queue};
@@ -66,6 +69,11 @@ pub struct Execution {
     pub computed: Duration,
     /// Rows of the batch that this request's rows ran in.
     pub batch_rows: usize,
+    /// The number of that batch, which no other of this process has; nothing where the request ran
+    /// alone.
+    pub batch: Option<NonZeroU64>,
+    /// The place of its first row in the batch.
+    pub first_row: usize,
 }
 
 /// Why a prediction was not run to its end.

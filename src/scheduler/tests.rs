@@ -160,6 +160,46 @@ fn a_model_that_fills_its_threads_leaves_one_to_the_others() {
 }
 
 #[test]
+fn a_heavy_model_leaves_a_core_to_light_requests_while_they_come() {
+    let busy = Telemetry::default().gauge(names::COMPUTE_BUSY, &[]);
+    let pool = Pool::start_on(2, 2, busy, || {}).unwrap().0;
+    let heavy = Gated::new(&pool, Duration::from_millis(50), limits());
+    let light = Executor::new(
+        Arc::new(Panicking),
+        Cost::constant(Duration::ZERO),
+        limits(),
+        Metrics::unseen(),
+        pool.clone(),
+    );
+    let mut waiting: Vec<_> = (0..8).map(|row| heavy.submit(row, 0)).collect();
+    (0..2).for_each(|_| assert!(heavy.next() < 2));
+    // Both cores are its own until light requests come.
+    let come = || {
+        (0..20).for_each(|_| assert!(light.run_inline(&[row_of(0)], 1, Instant::now()).is_ok()));
+        std::thread::sleep(Duration::from_millis(60));
+    };
+    come();
+    heavy.let_one_end();
+    assert!(heavy.began.recv_timeout(Duration::from_millis(20)).is_err());
+    come();
+    heavy.let_one_end();
+    assert_eq!(heavy.next(), 2);
+    assert!(heavy.began.try_recv().is_err());
+    // Another model finds a thread all the same.
+    let other = Gated::new(&pool, Duration::from_millis(1), limits());
+    let answer = other.submit(9, 0);
+    assert_eq!(other.next(), 9);
+    other.let_one_end();
+    assert!(outcome(answer).is_ok());
+    // No more of them: both cores again.
+    std::thread::sleep(Duration::from_millis(60));
+    heavy.let_one_end();
+    (0..2).for_each(|_| assert!((3..5).contains(&heavy.next())));
+    (0..5).for_each(|_| heavy.let_one_end());
+    assert!(waiting.drain(..).all(|waiting| outcome(waiting).is_ok()));
+}
+
+#[test]
 fn the_model_that_was_given_less_time_goes_first() {
     // One thread for any model and one more: both are held by others first.
     let pool = pool(1);
@@ -305,6 +345,33 @@ fn a_preferred_size_is_taken_and_the_rest_waits_for_the_next_batch() {
 }
 
 #[test]
+fn callers_of_several_runtimes_and_of_none_get_their_own_answers() {
+    let limits = Limits { max_batch: 16, max_in_flight: 16, ..limits() };
+    let gate = Gated::new(&pool(1), Duration::ZERO, limits);
+    let running = gate.submit(0, 0);
+    assert_eq!(gate.next(), 0);
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtimes = [runtime(), runtime()];
+    let mut waiting = vec![(1, gate.submit(1, 0))];
+    for row in 2..9 {
+        let of_one = runtimes[usize::from(row % 2)].enter();
+        waiting.push((row, gate.submit(row, 0)));
+        drop(of_one);
+    }
+    gate.let_one_end();
+    assert_eq!(gate.next(), 1);
+    gate.let_one_end();
+    for (row, answer) in waiting {
+        let execution = runtimes[usize::from(row % 2)].block_on(answer).unwrap().unwrap();
+        assert_eq!(
+            (execution.outputs[0].data()[..].to_vec(), execution.batch_rows),
+            (vec![row], 8)
+        );
+    }
+    assert!(outcome(running).is_ok());
+}
+
+#[test]
 fn errands_run_and_one_that_panics_ends_nothing() {
     let pool = pool(1);
     assert_eq!(pool.run_errand(|| 6 * 7).blocking_recv().unwrap().unwrap(), 42);
@@ -413,4 +480,35 @@ fn who_holds_up_io_threads_goes_to_the_pool_and_comes_back() {
         let job = Job { inputs: vec![row_of(0)], rows: 1, priority: 0, admitted, deadline };
         outcome(executor.submit(job).unwrap()).unwrap();
     }
+}
+
+#[test]
+fn work_that_no_client_waits_for_leaves_clients_a_thread() {
+    // Two threads, of which shadows may have one.
+    let gate = Gated::new(&pool(1), Duration::ZERO, limits());
+    let running = gate.submit(0, 0);
+    assert_eq!(gate.next(), 0);
+    let mut behind = gate.executor.run_aside_behind(|| 7);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(behind.try_recv().is_err());
+    gate.let_one_end();
+    assert!(outcome(running).is_ok());
+    assert_eq!(behind.blocking_recv().unwrap().unwrap(), 7);
+    // One that hangs: clients have the other thread, and what comes behind it waits.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let hanging = gate.executor.run_aside_behind(move || held.recv().is_err());
+    let mut next = gate.executor.run_aside_behind(|| 8);
+    let clients = [gate.submit(1, 0), gate.submit(2, 0)];
+    for row in [1, 2] {
+        assert_eq!(gate.next(), row);
+        gate.let_one_end();
+    }
+    assert!(clients.into_iter().all(|client| outcome(client).is_ok()));
+    assert!(next.try_recv().is_err());
+    drop(release);
+    assert!(hanging.blocking_recv().unwrap().unwrap());
+    assert_eq!(next.blocking_recv().unwrap().unwrap(), 8);
+    // A panic is whoever asked's.
+    let panics = gate.executor.run_aside_behind(|| assert!(std::hint::black_box(false)));
+    assert!(panics.blocking_recv().unwrap().is_err());
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -21,9 +21,11 @@ use tower::{Layer, Service};
 
 use super::reply::{Body, Reply, status};
 use super::route::Label;
+use super::traced::Traced;
 use crate::config::Access;
 use crate::error::{Code, Outcome};
 use crate::registry::Registry;
+use crate::telemetry::trace::{TRACEPARENT, Trace, Tracer};
 use crate::telemetry::{Sharded, Telemetry, names};
 
 /// The request's id, as clients and proxies send it and get it back.
@@ -40,6 +42,8 @@ pub(super) struct Call {
     pub(super) received: Instant,
     /// The client's, or a new one.
     pub(super) id: HeaderValue,
+    /// Where it is traced.
+    pub(super) trace: Option<Arc<Trace>>,
 }
 
 /// What one plane counts.
@@ -96,6 +100,7 @@ pub(super) struct AccountLayer {
     pub(super) registry: Registry,
     /// The metric label of a path on this plane.
     pub(super) label: fn(&str) -> Label,
+    pub(super) tracer: Tracer,
 }
 
 impl<S> Layer<S> for AccountLayer {
@@ -135,6 +140,8 @@ where
                 Some(Line { method, uri, version: head.version })
             }
         };
+        let traced = Traced::begin(&self.layer.tracer, label, &head, received);
+        let trace = traced.as_ref().map(|traced| Arc::clone(&traced.trace));
         let account = Account {
             metrics: Arc::clone(&self.layer.metrics),
             registry: self.layer.registry.clone(),
@@ -142,12 +149,14 @@ where
             label,
             received,
             line,
+            traced,
+            is_head: head.method == Method::HEAD,
             ended: false,
         };
         let bytes = body.size_hint().exact().unwrap_or(0);
         account.metrics.totals.add_all([(RECEIVED, 1), (REQUEST_BYTES, bytes)]);
         let id = account.id.clone();
-        let inner = self.inner.call(Call { head, body, received, id });
+        let inner = self.inner.call(Call { head, body, received, id, trace });
         AccountedFuture { inner, account: Some(account) }
     }
 }
@@ -186,6 +195,12 @@ impl<F: Future<Output = Result<Reply, Infallible>>> Future for AccountedFuture<F
         let Ok(mut reply) = ready!(this.inner.poll(cx));
         if let Some(account) = this.account.take() {
             reply.set(REQUEST_ID, account.id.clone());
+            if let Some(traced) = &account.traced {
+                reply.set(TRACEPARENT, traced.trace.carried().traceparent());
+            }
+            if account.is_head {
+                reply.without_body();
+            }
             let bytes = reply.response.body().size_hint().lower();
             match reply.response.body_mut().streamed() {
                 // It ends when the last of it is made.
@@ -206,6 +221,9 @@ pub(super) struct Account {
     label: Label,
     received: Instant,
     line: Option<Line>,
+    traced: Option<Box<Traced>>,
+    /// Whether the body is left out of the answer.
+    is_head: bool,
     ended: bool,
 }
 
@@ -219,10 +237,15 @@ impl Account {
     fn enter(&mut self, code: Code, bytes: u64, error: Option<&str>) {
         self.ended = true;
         self.metrics.ended[self.label as usize].add(code.index(), 1);
+        let traced = self.traced.take();
+        if let Some(traced) = &traced {
+            traced.end(code, &self.id, error);
+        }
         let Some(line) = &self.line else { return };
         let is_error = code.outcome() != Outcome::Answered;
         if is_error || self.registry.live().config.log.access == Access::All {
-            line.write(code, &self.id, self.received.elapsed(), bytes, error);
+            let trace = traced.map(|traced| traced.trace.id());
+            line.write(code, &self.id, trace, self.received.elapsed(), bytes, error);
         }
     }
 }
@@ -238,16 +261,25 @@ impl Drop for Account {
 /// What the log says of a request.
 #[derive(Debug)]
 struct Line {
-    method: http::Method,
+    method: Method,
     uri: http::Uri,
     version: Version,
 }
 
 impl Line {
-    fn write(&self, code: Code, id: &HeaderValue, took: Duration, bytes: u64, error: Option<&str>) {
+    fn write(
+        &self,
+        code: Code,
+        id: &HeaderValue,
+        trace: Option<String>,
+        took: Duration,
+        bytes: u64,
+        error: Option<&str>,
+    ) {
         tracing::info!(
             target: "tidegate::access",
             request_id = id.to_str().unwrap_or_default(),
+            trace_id = trace,
             method = %self.method,
             path = self.uri.path(),
             protocol = ?self.version,

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 
 use super::account::Call;
-use super::infer::{CLIENT_TIMEOUT, InferError, READ_ASIDE_FROM, number, tell};
+use super::infer::{CLIENT_TIMEOUT, InferError, READ_ASIDE_FROM, WANTS_TIMING, number, tell};
 use super::predict::{Asked, Predicted, Question, predict};
 use super::reply::Reply;
 use super::route::Target;
@@ -32,7 +32,7 @@ pub(super) struct Written {
 /// Answers a prediction. `decode` is given the body and how many bytes its tensors may take.
 pub(super) async fn ask<F: Send + 'static>(
     plane: &DataPlane,
-    call: Call,
+    call: &mut Call,
     target: &Target<'_>,
     protocol: Protocol,
     decode: impl FnOnce(&Version, &Bytes, usize) -> Result<Decoded<F>, ProtocolError> + Send + 'static,
@@ -46,20 +46,20 @@ pub(super) async fn ask<F: Send + 'static>(
 
 async fn exchange<F: Send + 'static>(
     plane: &DataPlane,
-    call: Call,
+    call: &mut Call,
     target: &Target<'_>,
     protocol: Protocol,
     decode: impl FnOnce(&Version, &Bytes, usize) -> Result<Decoded<F>, ProtocolError> + Send + 'static,
     encode: impl FnOnce(&Version, F, &[Tensor]) -> Result<Written, ProtocolError>,
 ) -> Result<Reply, InferError> {
-    let Call { head, body, received, id } = call;
-    let (limits, in_flight) = {
+    let Call { head, body, received, id, trace } = call;
+    let (limits, in_flight, is_timed) = {
         let table = plane.registry.live();
         let limits = &table.config.limits;
-        ((limits.body, limits.body_time), limits.in_flight)
+        ((limits.body, limits.body_time), limits.in_flight, table.config.server.timing)
     };
     let _place = plane.admission.admit(in_flight)?;
-    let body = body::read(&head, body, limits.0, limits.1).await?;
+    let body = body::read(head, body, limits.0, limits.1).await?;
     let head: &HeaderMap = &head.headers;
     let client = number(head, &CLIENT_TIMEOUT);
     let question = Question {
@@ -67,8 +67,9 @@ async fn exchange<F: Send + 'static>(
         model: &target.model,
         version: target.version.as_deref(),
         head,
-        id: &id,
-        received,
+        id,
+        received: *received,
+        trace: trace.as_deref(),
     };
     let is_long = body.len() >= READ_ASIDE_FROM;
     let limit = usize::try_from(limits.0).unwrap_or(usize::MAX);
@@ -83,7 +84,8 @@ async fn exchange<F: Send + 'static>(
     let predicted = predict(plane, &question, is_long, decode, encode).await?;
     let Predicted { answer: Written { content_type, body }, version, timings, flags } = predicted;
     let mut reply = Reply::ok(content_type, Bytes::new());
-    tell(&mut reply, &version, &flags, &timings, head);
+    let is_timed = is_timed || head.contains_key(WANTS_TIMING);
+    tell(&mut reply, &version, &flags, is_timed.then_some(&timings));
     body::compress(head, &mut reply, body.into(), Vec::new());
     Ok(reply)
 }

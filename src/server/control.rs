@@ -90,8 +90,8 @@ pub(super) fn entries(table: &LiveTable, ready: bool) -> impl Iterator<Item = &R
     table.index.iter().filter(move |entry| !ready || entry.state == State::Ready)
 }
 
-pub(super) async fn index(plane: &DataPlane, call: Call) -> Reply {
-    let body = match read(&call.head, call.body).await {
+pub(super) async fn index(plane: &DataPlane, call: &mut Call) -> Reply {
+    let body = match read(&call.head, &mut call.body).await {
         Ok(body) => body,
         Err(reply) => return *reply,
     };
@@ -111,12 +111,12 @@ pub(super) async fn index(plane: &DataPlane, call: Call) -> Reply {
     Reply::document(&entries)
 }
 
-pub(super) async fn load(plane: &DataPlane, call: Call, model: &str) -> Reply {
+pub(super) async fn load(plane: &DataPlane, call: &mut Call, model: &str) -> Reply {
     // Before the body is read: whatever it says, the answer is no.
     if let Err(error) = check_allowed(plane) {
         return Reply::fault(&error);
     }
-    let body = match read(&call.head, call.body).await {
+    let body = match read(&call.head, &mut call.body).await {
         Ok(body) => body,
         Err(reply) => return *reply,
     };
@@ -131,11 +131,11 @@ pub(super) async fn load(plane: &DataPlane, call: Call, model: &str) -> Reply {
     }
 }
 
-pub(super) async fn unload(plane: &DataPlane, call: Call, model: &str) -> Reply {
+pub(super) async fn unload(plane: &DataPlane, call: &mut Call, model: &str) -> Reply {
     if let Err(error) = check_allowed(plane) {
         return Reply::fault(&error);
     }
-    let body = match read(&call.head, call.body).await {
+    let body = match read(&call.head, &mut call.body).await {
         Ok(body) => body,
         Err(reply) => return *reply,
     };
@@ -149,12 +149,17 @@ pub(super) async fn unload(plane: &DataPlane, call: Call, model: &str) -> Reply 
 }
 
 /// The body of a call as JSON; an empty one is an empty object.
-pub(super) async fn read_json<T: DeserializeOwned + Default>(call: Call) -> Result<T, Box<Reply>> {
-    let body = read(&call.head, call.body).await?;
+pub(super) async fn read_json<T: DeserializeOwned + Default>(
+    call: &mut Call,
+) -> Result<T, Box<Reply>> {
+    let body = read(&call.head, &mut call.body).await?;
     parse(&body)
 }
 
-async fn read(head: &http::request::Parts, body: Incoming) -> Result<bytes::Bytes, Box<Reply>> {
+async fn read(
+    head: &http::request::Parts,
+    body: &mut Incoming,
+) -> Result<bytes::Bytes, Box<Reply>> {
     body::read(head, body, LARGEST_BODY, BODY_TIME)
         .await
         .map_err(|error| Box::new(Reply::fault(&error)))

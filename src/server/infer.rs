@@ -27,14 +27,14 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 pub(super) const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Asks for `server-timing` on the answer; so does the same header on the request.
 pub(super) const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
-pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Names the exact model that answered.
-pub(super) const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
-pub(super) const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
+const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
+const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// What is read element by element from this size on is read on the compute pool: as JSON it takes milliseconds, in which
-/// an I/O thread serves no other connection.
+/// What is read element by element, such as a JSON part, is read on the compute pool from this size
+/// on: it takes milliseconds, in which an I/O thread serves no other connection.
 pub(super) const READ_ASIDE_FROM: usize = 256 << 10;
 
 /// Why a prediction over HTTP has no answer.
@@ -56,23 +56,29 @@ impl Fault for InferError {
 }
 
 /// Answers `POST /v2/models/M/infer`.
-pub(super) async fn infer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
-    match answer(plane, call, target).await {
-        Ok(reply) => reply,
-        Err(error) => Reply::fault(&error),
-    }
+///
+/// The call is lent: futures are moved, and what they hold is copied with them.
+pub(super) async fn infer(plane: &DataPlane, call: &mut Call, target: &Target<'_>) -> Reply {
+    let answer = async {
+        let (limits, in_flight) = {
+            let table = plane.registry.live();
+            let limits = &table.config.limits;
+            ((limits.body, limits.body_time), limits.in_flight)
+        };
+        let _place = plane.admission.admit(in_flight)?;
+        let body = body::read(&call.head, &mut call.body, limits.0, limits.1).await?;
+        answer(plane, call, target, body).await
+    };
+    answer.await.unwrap_or_else(|error| Reply::fault(&error))
 }
 
-async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Reply, InferError> {
-    let Call { head, body, received, id } = call;
-    let (limits, in_flight) = {
-        let table = plane.registry.live();
-        let limits = &table.config.limits;
-        ((limits.body, limits.body_time), limits.in_flight)
-    };
-    let _place = plane.admission.admit(in_flight)?;
-    let body = body::read(&head, body, limits.0, limits.1).await?;
-    let head = &head.headers;
+async fn answer(
+    plane: &DataPlane,
+    call: &Call,
+    target: &Target<'_>,
+    body: Bytes,
+) -> Result<Reply, InferError> {
+    let head = &call.head.headers;
     let json_length = json_length(head, body.len());
     // Binary tensors behind the JSON part are taken as they are.
     let to_read = json_length.as_ref().map_or(0, |length| length.unwrap_or(body.len()));
@@ -82,8 +88,9 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
         model: &target.model,
         version: target.version.as_deref(),
         head,
-        id: &id,
-        received,
+        id: &call.id,
+        received: call.received,
+        trace: call.trace.as_deref(),
     };
     let decode = move |version: &Version| {
         let request = v2::decode_request(&body, json_length?, version.signature())?;
@@ -100,7 +107,8 @@ async fn answer(plane: &DataPlane, call: Call, target: &Target<'_>) -> Result<Re
     if let Some(length) = json_length {
         reply.set(JSON_LENGTH, HeaderValue::from(length));
     }
-    tell(&mut reply, &version, &flags, &timings, head);
+    let is_timed = plane.registry.live().config.server.timing || head.contains_key(WANTS_TIMING);
+    tell(&mut reply, &version, &flags, is_timed.then_some(&timings));
     body::compress(head, &mut reply, body.into(), lent);
     Ok(reply)
 }
@@ -184,13 +192,7 @@ fn estimated_size(outputs: &[AnswerOutput<'_>]) -> usize {
 
 /// Tells in the answer's head who answered, what the monitor's rules say and, where that is asked
 /// for, where the time went.
-pub(super) fn tell(
-    reply: &mut Reply,
-    version: &Version,
-    flags: &Flags,
-    timings: &Timings,
-    head: &HeaderMap,
-) {
+pub(super) fn tell(reply: &mut Reply, version: &Version, flags: &Flags, timings: Option<&Timings>) {
     // Digests and numbers are plain text: this cannot fail.
     for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
@@ -198,12 +200,12 @@ pub(super) fn tell(
         }
     }
     flags.tell(reply);
-    if head.contains_key(WANTS_TIMING) {
+    if let Some(timings) = timings {
         reply.set(SERVER_TIMING, server_timing(timings));
     }
 }
 
-pub(super) fn server_timing(timings: &Timings) -> HeaderValue {
+fn server_timing(timings: &Timings) -> HeaderValue {
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     let text = format!(
         "total;dur={:.3}, decode;dur={:.3}, queue;dur={:.3}, compute;dur={:.3}, encode;dur={:.3}",

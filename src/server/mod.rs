@@ -15,9 +15,12 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod choice;
 mod clock;
+mod compare;
 mod connections;
 mod control;
+mod cors;
 mod drift;
 mod feedback;
 mod grpc;
@@ -28,11 +31,14 @@ mod order;
 mod panics;
 mod predict;
 mod reply;
+mod rollout;
 mod route;
 mod rows;
 mod settings;
 mod streamed;
+mod streams;
 mod tables;
+mod traced;
 mod v1;
 
 use std::convert::Infallible;
@@ -49,12 +55,17 @@ use tower::{Service, ServiceBuilder};
 
 pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 
+use crate::capture::Capture;
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
+use crate::rollout::Rollouts;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
 use connections::{Connections, Speech};
+use cors::Visitor;
 use grpc::GrpcPlane;
 use panics::CatchPanicLayer;
 use predict::Admission;
@@ -112,6 +123,9 @@ pub struct DataPlane {
     monitors: Monitors,
     /// Turns true when the server drains: streams, which could go on for ever, end then.
     drain: watch::Receiver<bool>,
+    capture: Capture,
+    shadows: Shadows,
+    tracer: Tracer,
 }
 
 /// What both planes are built from.
@@ -125,6 +139,14 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// What becomes of candidates.
+    pub rollouts: Rollouts,
+    /// Who records it.
+    pub capture: Capture,
+    /// Which requests are traced.
+    pub tracer: Tracer,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -159,14 +181,18 @@ pub fn data_plane(
     grpc: Option<TcpListener>,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
-    let admission = Admission::new(&telemetry);
+    let Parts { registry, telemetry, health, monitors, capture, shadows, tracer, drain, .. } =
+        parts.clone();
     let plane = Arc::new(DataPlane {
         registry: registry.clone(),
         health,
-        admission,
+        admission: Admission::new(&telemetry),
         monitors,
+        capture,
+        shadows,
         drain: drain.clone(),
+        shadows,
+        tracer: tracer.clone(),
     });
     let connections = |plane, speech| {
         let (registry, drain) = (registry.clone(), drain.clone());
@@ -176,10 +202,9 @@ pub fn data_plane(
         let plane = Arc::clone(&plane);
         let errors: Refuse = Reply::error;
         let label: Label = |path| Route::of(path).label();
-        let service = stack(&telemetry, "data", registry.clone(), label, errors, move |call| {
-            let plane = Arc::clone(&plane);
-            async move { Ok(handle(&plane, call).await) }
-        });
+        let tracer = tracer.clone();
+        let handler = move |call| handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "data", registry.clone(), tracer, label, errors, handler);
         let connections = connections("data", Speech::Http);
         (Arc::clone(&connections), connections.accept(http, service))
     };
@@ -187,11 +212,9 @@ pub fn data_plane(
         let reflection = Arc::default();
         let plane = Arc::new(GrpcPlane { data: plane, reflection });
         let errors: Refuse = grpc::refuse;
-        let service =
-            stack(&telemetry, "grpc", registry.clone(), grpc::label, errors, move |call| {
-                let plane = Arc::clone(&plane);
-                async move { Ok(grpc::handle(&plane, call).await) }
-            });
+        let label: Label = grpc::label;
+        let handler = move |call| grpc::handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "grpc", registry.clone(), tracer, label, errors, handler);
         let connections = connections("grpc", Speech::Grpc);
         (Arc::clone(&connections), connections.accept(listener, service))
     });
@@ -217,21 +240,26 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, rollouts, shadows, drain, .. } =
+        parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        rollouts,
+        shadows,
         config,
         last_reload,
         started_at,
     });
     let (label, errors): (Label, Refuse) = (admin::label, Reply::error);
-    let service = stack(&telemetry, "admin", registry.clone(), label, errors, move |call| {
-        let plane = Arc::clone(&plane);
-        async move { Ok(admin::handle(&plane, call).await) }
-    });
+    let tracer = Tracer::off();
+    let service =
+        stack(&telemetry, "admin", registry.clone(), tracer, label, errors, move |call| {
+            let plane = Arc::clone(&plane);
+            async move { Ok(admin::handle(&plane, call).await) }
+        });
     let runtime = [Handle::current()];
     let connections =
         Connections::new(&telemetry, "admin", Speech::Http, registry, drain, &runtime);
@@ -249,6 +277,7 @@ fn stack<H, F>(
     telemetry: &Telemetry,
     plane: &'static str,
     registry: Registry,
+    tracer: Tracer,
     label: Label,
     refuse: Refuse,
     handler: H,
@@ -264,17 +293,39 @@ where
     let panics = telemetry.counter(names::PANICS, &[("where", "handler")]);
     ServiceBuilder::new()
         // Outermost, so that whatever ends a request below is in the books.
-        .layer(AccountLayer { metrics, registry, label })
+        .layer(AccountLayer { metrics, registry, label, tracer })
         // Directly around the handlers: a panic is a reply like any other to the books.
         .layer(CatchPanicLayer { panics, refuse })
         .service(tower::service_fn(handler))
 }
 
-/// Routes a request of the data plane.
-async fn handle(plane: &DataPlane, call: Call) -> Reply {
+/// Answers a request of the data plane.
+///
+/// The future is moved from layer to layer, bytes that are not used yet included. So it is to be
+/// small: the call has one place in it, and routes that are seldom taken have their memory elsewhere.
+fn handle(
+    plane: Arc<DataPlane>,
+    mut call: Call,
+) -> impl Future<Output = Result<Reply, Infallible>> + Send {
+    async move {
+        let visitor = Visitor::of(&plane.registry.live().config.server.cors, &call.head);
+        let mut reply = answer(&plane, &mut call).await;
+        if let Some(visitor) = visitor {
+            visitor.tell(&mut reply);
+        }
+        Ok(reply)
+    }
+}
+
+/// By the request's route.
+async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
     // The target borrows the path, which is cheap to share and outlives the head's other parts.
     let uri = call.head.uri.clone();
     let route = Route::of(uri.path());
+    let is_options = call.head.method == http::Method::OPTIONS;
+    if is_options && uri.path() == "*" {
+        return Reply::options("GET, HEAD, POST, OPTIONS");
+    }
     if route == Route::Unknown {
         let message = format!(
             "there is nothing at {}; the protocols' calls are below /v2 and /v1",
@@ -283,11 +334,15 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         return Reply::error(Code::NotFound, &message);
     }
     let methods = route.methods();
+    if is_options {
+        return Reply::options(methods.as_str());
+    }
     if !methods.allow(&call.head.method) {
         return Reply::method_not_allowed(&call.head.method, uri.path(), methods);
     }
     match route {
         Route::Infer(target) => infer::infer(plane, call, &target).await,
+        Route::Feedback(target) => Box::pin(feedback::feedback(plane, call, &target)).await,
         Route::Predict(target) => rows::predict(plane, call, &target).await,
         Route::V1Predict(target) => v1::predict(plane, call, &target).await,
         Route::V1Other(verb) => v1::refused(verb),
@@ -298,7 +353,6 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),
         Route::V1Model(target) => v1::model(plane, &target),
-        Route::Feedback(target) => feedback::feedback(plane, call, &target).await,
         Route::ServerMetadata => metadata::server(),
         Route::Live => metadata::live(),
         Route::Ready => metadata::ready(plane),
@@ -308,9 +362,22 @@ async fn handle(plane: &DataPlane, call: Call) -> Reply {
         Route::ModelConfig(target) => metadata::model_config(plane, &target),
         Route::ModelStatistics(target) => metadata::model_statistics(plane, &target),
         Route::AllStatistics => metadata::all_statistics(plane),
-        Route::RepositoryIndex => control::index(plane, call).await,
-        Route::RepositoryLoad(model) => control::load(plane, call, &model).await,
-        Route::RepositoryUnload(model) => control::unload(plane, call, &model).await,
+        Route::RepositoryIndex => Box::pin(control::index(plane, call)).await,
+        Route::RepositoryLoad(model) => Box::pin(control::load(plane, call, &model)).await,
+        Route::RepositoryUnload(model) => Box::pin(control::unload(plane, call, &model)).await,
         Route::Unknown => Reply::error(Code::NotFound, "there is nothing here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_that_is_moved_for_each_request_is_small() {
+        fn size<F>(_: impl FnOnce(Arc<DataPlane>, Call) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(handle) <= 2048, "{} bytes", size(handle));
     }
 }

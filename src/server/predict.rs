@@ -5,8 +5,8 @@
 //! Between them stands all that protocols share: resolving the version, the model's own limit, the
 //! deadline, the run, the monitor's rules, the books and the observation.
 //!
-//! Everything is plain functions but for one wait: [`start`] decodes, checks and, for a small model,
-//! runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
+//! Everything is plain functions but for one wait ([`wait`]): [`start`] decodes, checks and, for a
+//! small model, runs on this very thread; what is too heavy for that comes back as a receiver, which is awaited.
 //!
 //! Here is also the place where the observation of an answer is offered to those who watch: in
 //! [`super::beside`], after the answer is ready and never before.
@@ -19,12 +19,14 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 use super::DataPlane;
-use super::beside::{Flags, Observed, observe};
+use super::beside::{Answerer, Flags, Observed, Unrun};
+use super::choice::Choice;
 use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
 use crate::scheduler::{ExecuteError, Execution, Job, Pending, Permit, Placement};
+use crate::telemetry::trace::{Inside, Times, Trace};
 use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
 
@@ -128,6 +130,8 @@ pub(super) struct Question<'a> {
     pub(super) id: &'a HeaderValue,
     /// When the head was read.
     pub(super) received: Instant,
+    /// Where it is traced: is told what happens inside.
+    pub(super) trace: Option<&'a Trace>,
 }
 
 /// A decoded request.
@@ -170,7 +174,7 @@ impl Prediction {
     fn failed(mut self, code: Code) {
         self.ended = true;
         self.metrics.ended(self.protocol, code);
-        self.version.statistics.failed(self.received.elapsed());
+        self.version.statistics.failed(self.received.elapsed(), code);
     }
 
     fn answered(mut self, rows: usize, timings: &Timings) {
@@ -199,7 +203,6 @@ struct Started<F> {
     deadline: Instant,
     /// Held until the answer is encoded.
     _permit: Permit,
-    run: Run,
     /// The inputs, where the version is watched.
     inputs: Option<Vec<Tensor>>,
 }
@@ -222,42 +225,94 @@ pub(super) async fn predict<F: Send + 'static, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
 ) -> Result<Predicted<T>, PredictError> {
     let received = question.received;
-    let prediction = {
-        // The one look at what serves: everything after it is this version's.
+    let trace = question.trace.filter(|trace| trace.is_sampled());
+    let (mut prediction, mut slot, choice) = {
+        // The one look at what serves: everything after it is this version's, or its canary's.
         let table = plane.registry.live();
-        let serving = table.resolve(question.model, question.version)?;
-        let Serving { version, metrics, .. } = serving.clone();
-        Prediction { protocol: question.protocol, metrics, version, received, ended: false }
+        let route = table.route(question.model, question.version)?;
+        let choice = Choice::of(&route, question);
+        let Serving { version, metrics, slot } = route.serving.clone();
+        let protocol = question.protocol;
+        (Prediction { protocol, metrics, version, received, ended: false }, slot, choice)
     };
     let version = Arc::clone(&prediction.version);
     let started = if is_long {
-        let own = Arc::clone(&version);
-        let read = version.executor.run_aside(move || start(&own, decode, received)).await;
-        read.unwrap_or_else(|error| Err(execute(&version, error)))
+        let (own, choice) = (Arc::clone(&version), choice.clone());
+        let read = move || start(&own, choice.as_deref(), decode, received);
+        let read = version.executor.run_aside(read).await;
+        read.unwrap_or_else(|error| Err(execute(&version, error).into()))
     } else {
-        start(&version, decode, received)
+        start(&version, choice.as_deref(), decode, received)
     };
-    let outcome = match started {
-        Ok(started) => finish(&version, started, encode, received).await,
+    if let Some(chosen) = choice.as_deref().and_then(Choice::chosen) {
+        prediction.version = Arc::clone(&chosen.version);
+        prediction.metrics = Arc::clone(&chosen.metrics);
+        slot = chosen.slot;
+    }
+    let version = Arc::clone(&prediction.version);
+    if let Some(trace) = trace {
+        trace.resolved(inside(&version, slot.label()));
+    }
+    let executed = match started {
+        Ok((started, Run::Done(execution))) => {
+            // It began when the request was admitted: one look at the clock less. On the way back
+            // from the pool some time has passed.
+            let ended = match is_long {
+                true => Instant::now(),
+                false => started.admitted + execution.computed,
+            };
+            Ok((started, execution, ended))
+        }
+        Ok((started, Run::Waiting(outcome))) => {
+            match wait(outcome, received, started.deadline).await {
+                Ok(execution) => Ok((started, execution, Instant::now())),
+                Err(error) => {
+                    if let Some((choice, inputs)) = choice.as_deref().zip(started.inputs.as_ref()) {
+                        choice.failed(started.id.as_deref(), inputs, &error);
+                    }
+                    let inputs = started.inputs.unwrap_or_default();
+                    Err(Unanswered::new(&version, error, started.id, inputs))
+                }
+            }
+        }
         Err(error) => Err(error),
     };
-    let outcome = outcome.and_then(|finished| {
-        let Finished { answer, rows, timings, flags, observed } = finished;
-        for (when, rows) in &flags.held {
-            prediction.metrics.rule_held(*when, rows.len());
+    let answerer = Answerer { version: &version, slot: slot.label(), question };
+    let outcome = match executed {
+        Ok((started, execution, begun)) => {
+            let finished = finish(&version, started, execution, encode, (received, begun));
+            let Finished { answer, rows, timings, ran, flags, observed } = finished;
+            if let Some(trace) = trace {
+                trace.ran(times(rows, &timings, ran));
+            }
+            for (when, rows) in &flags.held {
+                prediction.metrics.rule_held(*when, rows.len());
+            }
+            // The answer is ready: now, and never before, it is copied and observed.
+            if let Some((choice, observed)) = choice.as_ref().zip(observed.as_ref()) {
+                choice.copy(&plane.shadows, &version, question, observed, &timings);
+            }
+            if let Some(observed) = observed {
+                let error = answer.as_ref().err();
+                answerer.observe(&plane.monitors, &plane.capture, observed, error);
+            }
+            answer.map(|answer| (answer, rows, timings, flags))
         }
-        // The answer is ready: now, and never before, it is observed.
-        if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
-            observe(&plane.monitors, recorder, observed, question.head, question.id);
+        Err(unanswered) => {
+            let Unanswered { error, unrun } = *unanswered;
+            answerer.unrun(&plane.capture, &unrun, &error);
+            Err(error)
         }
-        answer.map(|answer| (answer, rows, timings, flags))
-    });
+    };
     match outcome {
         Ok((answer, rows, timings, flags)) => {
             prediction.answered(rows, &timings);
             Ok(Predicted { answer, version, timings, flags })
         }
         Err(error) => {
+            if let Some(choice) = &choice {
+                choice.copy_failed(&plane.shadows, &version, question);
+            }
             prediction.failed(error.code());
             Err(error)
         }
@@ -267,25 +322,37 @@ pub(super) async fn predict<F: Send + 'static, T>(
 /// From body to execution, or to its place in the queue. Plain: nothing here waits.
 fn start<F>(
     version: &Arc<Version>,
+    choice: Option<&Choice>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
-) -> Result<Started<F>, PredictError> {
+) -> Result<(Started<F>, Run), Box<Unanswered>> {
     let begun = Instant::now();
-    let permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    let mut permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
+    // A canary takes what the primary takes: it runs what was read for that.
+    let canary = choice.and_then(|choice| choice.choose(&asked, version));
+    let version = canary.map_or(version, |serving| &serving.version);
+    if canary.is_some() {
+        permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    }
     let Asked { id, inputs, timeout, priority, form } = asked;
     let allowed = timeout.map_or(version.deadline, |timeout| timeout.min(version.deadline));
     let deadline = received.checked_add(allowed).unwrap_or(received + version.deadline);
     let rows = inputs.first().map_or(1, Tensor::rows);
     let admitted = Instant::now();
     if deadline <= admitted {
-        return Err(execute(version, ExecuteError::Deadline(allowed)));
+        return Err(Unanswered::new(version, ExecuteError::Deadline(allowed), id, inputs));
     }
     let executor = &version.executor;
-    let is_watched = version.recorder.is_some();
+    let copies = choice.and_then(Choice::copies);
+    let is_recorded = version.capture.subject.is_some();
+    let is_watched = version.recorder.is_some() || copies.is_some() || is_recorded;
     let (run, inputs) = match executor.place(rows) {
         Placement::Inline => {
             let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
+            if let (Err(error), Some(choice)) = (&run, choice) {
+                choice.failed(id.as_deref(), &inputs, error);
+            }
             (run, is_watched.then_some(inputs))
         }
         Placement::Pooled => {
@@ -295,9 +362,36 @@ fn start<F>(
             (executor.submit_parts(job, may_split).map(Run::Waiting), kept)
         }
     };
-    let run = run.map_err(|error| execute(version, error))?;
+    let run = match run {
+        Ok(run) => run,
+        Err(error) => return Err(Unanswered::new(version, error, id, inputs.unwrap_or_default())),
+    };
     let decode = admitted.saturating_duration_since(begun);
-    Ok(Started { id, form, rows, decode, admitted, deadline, _permit: permit, run, inputs })
+    let started = Started { id, form, rows, decode, admitted, deadline, _permit: permit, inputs };
+    Ok((started, run))
+}
+
+/// A prediction that did not run.
+struct Unanswered {
+    error: PredictError,
+    unrun: Unrun,
+}
+
+impl Unanswered {
+    fn new(
+        version: &Version,
+        error: ExecuteError,
+        id: Option<Box<str>>,
+        inputs: Vec<Tensor>,
+    ) -> Box<Self> {
+        Box::new(Self { error: execute(version, error), unrun: Unrun { id, inputs } })
+    }
+}
+
+impl From<PredictError> for Box<Unanswered> {
+    fn from(error: PredictError) -> Self {
+        Self::new(Unanswered { error, unrun: Unrun::default() })
+    }
 }
 
 /// A prediction that ran.
@@ -306,31 +400,39 @@ struct Finished<T> {
     answer: Result<T, PredictError>,
     rows: usize,
     timings: Timings,
+    ran: Ran,
     flags: Flags,
     observed: Option<Observed>,
 }
 
-/// From execution to encoded answer.
-async fn finish<F, T>(
+/// What a trace is told of a run beside its timings.
+#[derive(Clone, Copy)]
+struct Ran {
+    /// When its queueing began.
+    admitted: Instant,
+    batch_rows: usize,
+}
+
+/// Waits for the pool.
+async fn wait(
+    outcome: Pending,
+    received: Instant,
+    deadline: Instant,
+) -> Result<Execution, ExecuteError> {
+    let outcome = tokio::time::timeout_at(deadline.into(), outcome.outcome()).await;
+    let allowed = deadline.saturating_duration_since(received);
+    outcome.unwrap_or(Err(ExecuteError::Deadline(allowed)))
+}
+
+/// From execution, which ended when encoding `begun`, to encoded answer.
+fn finish<F, T>(
     version: &Arc<Version>,
     started: Started<F>,
+    execution: Execution,
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
-    received: Instant,
-) -> Result<Finished<T>, PredictError> {
-    let Started { id, form, rows, decode, admitted, deadline, _permit, run, inputs } = started;
-    let (execution, begun) = match run {
-        // It began when the request was admitted: one look at the clock less.
-        Run::Done(execution) => {
-            let ended = admitted + execution.computed;
-            (execution, ended)
-        }
-        Run::Waiting(outcome) => {
-            let allowed = deadline.saturating_duration_since(received);
-            let outcome = tokio::time::timeout_at(deadline.into(), outcome.outcome()).await;
-            let outcome = outcome.unwrap_or(Err(ExecuteError::Deadline(allowed)));
-            (outcome.map_err(|error| execute(version, error))?, Instant::now())
-        }
-    };
+    (received, begun): (Instant, Instant),
+) -> Finished<T> {
+    let Started { id, form, rows, decode, admitted, _permit, inputs, .. } = started;
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -355,8 +457,11 @@ async fn finish<F, T>(
         compute: execution.computed,
         encode: ended.saturating_duration_since(begun),
     };
-    let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
-    Ok(Finished { answer, rows, timings, flags, observed })
+    let ran = Ran { admitted, batch_rows: execution.batch_rows };
+    let batch = (execution.batch, execution.first_row, execution.batch_rows);
+    let outputs = execution.outputs;
+    let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
+    Finished { answer, rows, timings, ran, flags, observed }
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.
@@ -366,6 +471,22 @@ fn replace(outputs: &[Tensor], replaced: Vec<(usize, Tensor)>) -> Option<Vec<Ten
         told[position] = tensor;
     }
     Some(told)
+}
+
+/// What a trace is told of who answers.
+fn inside(version: &Version, slot: &'static str) -> Inside {
+    Inside {
+        model: Arc::clone(&version.model),
+        version: version.number,
+        digest: version.digest.clone(),
+        slot,
+    }
+}
+
+fn times(rows: usize, timings: &Timings, ran: Ran) -> Times {
+    let Timings { total, queue, decode, compute, encode } = *timings;
+    let Ran { admitted, batch_rows } = ran;
+    Times { rows, batch_rows, admitted, total, decode, queue, compute, encode }
 }
 
 fn protocol(version: &Version, error: ProtocolError) -> PredictError {

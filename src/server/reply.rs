@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
@@ -184,9 +184,24 @@ impl Reply {
         reply
     }
 
+    /// An answer to `OPTIONS`: what can be asked, and nothing else.
+    pub(super) fn options(allowed: &'static str) -> Self {
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        Self { code: Code::Ok, response, error: None }
+    }
+
+    /// Leaves the head as it is and takes the body away, for `HEAD`.
+    pub(super) fn without_body(&mut self) {
+        let body = std::mem::take(self.response.body_mut());
+        let length = http_body::Body::size_hint(&body).exact().unwrap_or(0);
+        self.set(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+
     /// The route is there, the method is not.
     pub(super) fn method_not_allowed(method: &http::Method, path: &str, allowed: Methods) -> Self {
-        let message = format!("{path} takes {}, not {method}", allowed.as_str());
+        let message = format!("{path} takes {}, not {method}", allowed.main());
         let mut reply = Self::error(Code::MethodNotAllowed, &message);
         reply.set(ALLOW, HeaderValue::from_static(allowed.as_str()));
         reply
@@ -213,5 +228,10 @@ impl Reply {
 
     pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.response.headers_mut().insert(name, value);
+    }
+
+    /// Sets a header beside what others said in it.
+    pub(super) fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        self.response.headers_mut().append(name, value);
     }
 }

@@ -55,7 +55,8 @@ pub(super) enum Methods {
 }
 
 impl Methods {
-    pub(super) fn as_str(self) -> &'static str {
+    /// The one that it is made for.
+    pub(super) fn main(self) -> &'static str {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
@@ -63,9 +64,18 @@ impl Methods {
         }
     }
 
+    /// As the header `allow` lists them. `HEAD` comes with `GET`, `OPTIONS` with everything.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD, OPTIONS",
+            Self::Post => "POST, OPTIONS",
+        }
+    }
+
+    /// Whether the route's handler takes the method. `OPTIONS` is answered without it.
     pub(super) fn allow(self, method: &http::Method) -> bool {
         match self {
-            Self::Get => method == http::Method::GET,
+            Self::Get => method == http::Method::GET || method == http::Method::HEAD,
             Self::Post => method == http::Method::POST,
             Self::Both => method == http::Method::GET || method == http::Method::POST,
         }
@@ -204,6 +214,19 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// The pattern of its path, for spans of predictions.
+    pub(super) fn pattern(&self) -> &'static str {
+        match self {
+            Self::Infer(Target { version: None, .. }) => "/v2/models/{model}/infer",
+            Self::Infer(_) => "/v2/models/{model}/versions/{version}/infer",
+            Self::Predict(Target { version: None, .. }) => "/v2/models/{model}/predict",
+            Self::Predict(_) => "/v2/models/{model}/versions/{version}/predict",
+            Self::V1Predict(_) => "/v1/models/{model}:predict",
+            Self::V1Other(_) => "/v1/models/{model}:{verb}",
+            _ => "",
+        }
+    }
+
     /// The metric label `route`.
     pub(super) fn label(&self) -> Label {
         match self {
@@ -262,6 +285,11 @@ impl Label {
         Self::Metrics,
         Self::Other,
     ];
+
+    /// Whether requests with it are predictions: those are traced.
+    pub(super) fn is_prediction(self) -> bool {
+        matches!(self, Self::Infer | Self::InferStream)
+    }
 
     pub(super) fn as_str(self) -> &'static str {
         match self {

@@ -22,7 +22,7 @@ struct Form {
 }
 
 /// Answers `POST /v2/models/M/predict`.
-pub(super) async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
+pub(super) async fn predict(plane: &DataPlane, call: &mut Call, target: &Target<'_>) -> Reply {
     let id = call.id.clone();
     let body_media = Media::of_body(&call.head.headers);
     let answer_media = Media::of_answer(&call.head.headers, body_media);

@@ -74,15 +74,21 @@ impl Settings {
         }
     }
 
-    /// Those of Triton's tracing, which there is none of: traces are OpenTelemetry's.
-    pub(super) fn of_trace() -> Self {
+    /// Those of Triton's tracing, in whose words OpenTelemetry's are told: one request in
+    /// `trace_rate`.
+    pub(super) fn of_trace(plane: &DataPlane) -> Self {
         let text = |value: &str| Setting::Text(value.to_owned());
+        let share = plane.tracer.share();
+        let (level, rate) = match share > 0.0 {
+            true => ("TIMESTAMPS", format!("{:.0}", 1.0 / share)),
+            false => ("OFF", "0".to_owned()),
+        };
         Self {
             kind: "trace",
-            change: "traces are OpenTelemetry's, and are configured in the file",
+            change: "traces are OpenTelemetry's, and are configured in the file, under [tracing]",
             values: [
-                ("trace_level", text("OFF")),
-                ("trace_rate", text("0")),
+                ("trace_level", text(level)),
+                ("trace_rate", Setting::Text(rate)),
                 ("trace_count", text("-1")),
                 ("log_frequency", text("0")),
                 ("trace_file", text("")),
@@ -147,21 +153,21 @@ fn setting(value: &Value) -> Option<Setting> {
 }
 
 /// `GET` and `POST /v2/logging`
-pub(super) async fn log(plane: &DataPlane, call: Call) -> Reply {
+pub(super) async fn log(plane: &DataPlane, call: &mut Call) -> Reply {
     answer(Settings::of_log(plane), call).await
 }
 
 /// `GET` and `POST /v2[/models/M]/trace/setting`
-pub(super) async fn trace(plane: &DataPlane, call: Call, model: Option<&str>) -> Reply {
+pub(super) async fn trace(plane: &DataPlane, call: &mut Call, model: Option<&str>) -> Reply {
     if let Some(model) = model
         && let Err(error) = plane.registry.live().model(model)
     {
         return Reply::fault(&error);
     }
-    answer(Settings::of_trace(), call).await
+    answer(Settings::of_trace(plane), call).await
 }
 
-async fn answer(settings: Settings, call: Call) -> Reply {
+async fn answer(settings: Settings, call: &mut Call) -> Reply {
     if call.head.method == http::Method::POST {
         let wanted = match control::read_json(call).await {
             Ok(wanted) => wanted,

@@ -16,7 +16,7 @@ use crate::tensor::Tensor;
 const ROW_SIZE: usize = 64;
 
 /// Answers `POST /v1/models/M:predict`.
-pub(super) async fn predict(plane: &DataPlane, call: Call, target: &Target<'_>) -> Reply {
+pub(super) async fn predict(plane: &DataPlane, call: &mut Call, target: &Target<'_>) -> Reply {
     ask(
         plane,
         call,

@@ -1,4 +1,4 @@
-//! Metrics and logs.
+//! Metrics, logs and traces.
 //!
 //! [`names`] declares every metric; [`Telemetry`] hands out handles, which their users hold: no
 //! name is looked up while a request is served. There is no global recorder, so that several
@@ -13,6 +13,7 @@ mod histogram;
 pub mod logging;
 pub mod names;
 mod sharded;
+pub mod trace;
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -218,7 +219,7 @@ mod tests {
         telemetry.histogram(names::BATCH_ROWS, &[]).record(1);
         let sharded = telemetry.sharded([telemetry.counter(names::ROWS, &[])]);
         sharded.add(0, 2);
-        telemetry.render();
+        assert!(telemetry.render().contains("tidegate_prediction_rows_total 2"));
         sharded.add(0, 3);
         telemetry.add_collector(|out| {
             render_info(out, names::MODEL_INFO, [vec![("model", "a"), ("version", "1")]]);

@@ -3,6 +3,10 @@
 //! Labels take their values from the configuration (model names) or from closed enums, never
 //! from a request, since a Prometheus series lives as long as the process.
 
+mod capture;
+
+pub use capture::*;
+
 /// A counter or a gauge.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -209,6 +213,14 @@ pub const RELOAD_OK: Metric =
 /// Access lines that the log's queue had no room for.
 pub const LOG_DROPPED: Metric =
     metric("tidegate_log_lines_dropped_total", "Log lines that the log's queue had no room for.");
+/// Spans of traced requests, by `outcome`.
+pub const TRACE_SPANS: Metric = metric(
+    "tidegate_trace_spans_total",
+    "Spans of traced requests, by outcome: exported, failed since the receiver did not take them, or dropped since the queue was full.",
+);
+/// Traced requests that wait to be exported.
+pub const TRACES_WAITING: Metric =
+    metric("tidegate_traces_waiting", "Traced requests that wait to be exported.");
 /// Rows that a rule of the monitor held for, by `model`, `slot`, `rule`.
 pub const RULES_HELD: Metric = metric(
     "tidegate_monitor_rules_held_total",
@@ -251,6 +263,43 @@ pub const ALERT_WAITING: Metric = metric(
 /// Alerts that fire.
 pub const ALERTS_FIRING: Metric =
     metric("tidegate_alerts_firing", "Watched streams that drift or perform worse.");
+
+/// Stages of rollouts under way, by `model`.
+pub const ROLLOUT_STAGE: Metric = metric(
+    "tidegate_rollout_stage",
+    "Stage of the model's rollout, counted from 0; gone when it has ended.",
+);
+/// Requests of the candidate, by `model`.
+pub const ROLLOUT_REQUESTS: Metric = metric(
+    "tidegate_rollout_stage_requests",
+    "Requests of the candidate in this stage of the model's rollout.",
+);
+/// Evidence of gates, by `model`, `gate` and `side`: `within` or `beyond` the limit.
+pub const ROLLOUT_EVIDENCE: Metric = metric(
+    "tidegate_rollout_gate_evidence",
+    "Evidence that the candidate is within or beyond a gate's limit: the logarithm of an e-value.",
+);
+/// Evidence that decides, labels as above.
+pub const ROLLOUT_THRESHOLD: Metric = metric(
+    "tidegate_rollout_gate_threshold",
+    "Evidence that passes (within) or fails (beyond) a gate.",
+);
+/// Promotions, by `model` and `by`: `gates` or `hand`.
+pub const PROMOTIONS: Metric =
+    metric("tidegate_promotions_total", "Versions that were made primary, by gates or by hand.");
+/// Ways back, labels as above.
+pub const ROLLBACKS: Metric = metric(
+    "tidegate_rollbacks_total",
+    "Candidates and promoted versions that were taken back, by gates or by hand.",
+);
+/// Always 1 for a model that is steered beside the configuration, by `model`.
+pub const STEERED: Metric = metric(
+    "tidegate_model_steered",
+    "Always 1 for each model that a rollout, a promotion or a rollback steers, and not the configuration alone.",
+);
+/// Whether the store is open.
+pub const STORE_OPEN: Metric =
+    metric("tidegate_store_open", "1 if the store is open, so that rollouts are possible, else 0.");
 
 /// A watched stream's state, by `model`, `version` and, of a part of the traffic, `segment`.
 pub const DRIFT_STATE: Metric = metric(
@@ -419,11 +468,19 @@ pub const COUNTERS: &[Metric] = &[
     SWAPS,
     RELOADS,
     LOG_DROPPED,
+    TRACE_SPANS,
     RULES_HELD,
     ALERT_EVENTS_DROPPED,
     ALERT_MESSAGES,
     ALERT_RETRIES,
     DRIFT_EVENTS,
+    CAPTURED_ROWS,
+    CAPTURED_BYTES,
+    CAPTURED_FILES,
+    CAPTURE_REMOVED,
+    CAPTURE_DROPPED,
+    CAPTURE_ERRORS,
+    CAPTURE_UPLOADS,
 ];
 
 /// All gauges.
@@ -439,9 +496,13 @@ pub const GAUGES: &[Metric] = &[
     RELOADED_AT,
     RELOAD_OK,
     OBSERVATIONS_WAITING,
+    TRACES_WAITING,
     BUILD_INFO,
     ALERT_WAITING,
     ALERTS_FIRING,
+    CAPTURE_SPOOLED,
+    CAPTURE_WAITING,
+    CAPTURE_LAG,
 ];
 
 /// All histograms.

@@ -186,7 +186,7 @@ def test_errors_are_exactly(
 
 
 def test_405_says_what_is_allowed(gateway: Gateway) -> None:
-    assert requests.get(f"{gateway.url}{INFER}", timeout=LIMIT).headers["Allow"] == "POST"
+    assert requests.get(f"{gateway.url}{INFER}", timeout=LIMIT).headers["Allow"] == "POST, OPTIONS"
 
 
 @pytest.mark.parametrize("body", [[], {}, {"inputs": []}, {"inputs": {}}, {"inputs": [{}]}, "x", None])

@@ -357,7 +357,7 @@ fn many_rows_are_what_few_are() {
             }
         }
     }
-    assert_eq!(server.metric("tidegate_rows_total", &["model=\"heavy\""]), 3040.0);
+    assert_eq!(server.metric("tidegate_prediction_rows_total", &["model=\"heavy\""]), 3040.0);
 }
 
 #[test]

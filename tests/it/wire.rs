@@ -261,11 +261,11 @@ fn http2_without_tls_carries_many_streams_on_one_connection() {
 fn methods_and_paths_that_do_not_exist() {
     let server = start("");
     for (method, path, allow) in [
-        ("GET", INFER, "POST"),
-        ("PUT", "/v2/models/digits", "GET"),
-        ("POST", "/v2/health/live", "GET"),
-        ("GET", "/v2/repository/index", "POST"),
-        ("DELETE", "/v2", "GET"),
+        ("GET", INFER, "POST, OPTIONS"),
+        ("PUT", "/v2/models/digits", "GET, HEAD, OPTIONS"),
+        ("POST", "/v2/health/live", "GET, HEAD, OPTIONS"),
+        ("GET", "/v2/repository/index", "POST, OPTIONS"),
+        ("DELETE", "/v2", "GET, HEAD, OPTIONS"),
     ] {
         let answer = exchange(server.http, &head(method, path, &[], Some(0)), b"");
         assert_eq!((answer.status, answer.header("allow")), (405, allow), "{method} {path}");

@@ -67,7 +67,7 @@ pub fn check_url(url: &str) -> Result<http::Uri, String> {
     Ok(uri)
 }
 
-pub(super) fn is_variable(name: &str) -> bool {
+pub(in crate::config) fn is_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::Report;
 use super::units::HumanDuration;
 pub use check::check_url;
-use check::{check_headers, check_labels, is_variable, not_a_variable};
+pub(super) use check::is_variable;
+use check::{check_headers, check_labels, not_a_variable};
 
 /// Targets of one kind, at most: each has a queue and a task of its own.
 const MOST_TARGETS: usize = 32;

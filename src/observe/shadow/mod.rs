@@ -29,8 +29,9 @@ use crossbeam_queue::ArrayQueue;
 pub use comparisons::Comparisons;
 pub use runner::{ShadowThread, start};
 
-use crate::registry::{Copies, Version};
+use crate::registry::{Copies, Registry, Version};
 use crate::stats::hash::hash;
+use crate::telemetry::trace::Carried;
 use crate::tensor::Tensor;
 use copy::{Copy, Room};
 
@@ -47,6 +48,8 @@ pub struct OfferedCopy<'a> {
     pub segment: Option<&'a [u8]>,
     /// When it was answered, in milliseconds since 1970.
     pub at: u64,
+    /// Its trace, which candidates on other servers join.
+    pub trace: Option<Carried>,
     /// In the signature's order.
     pub inputs: &'a [Tensor],
     /// What the primary made of it; or why it failed.
@@ -99,6 +102,8 @@ struct Inner {
     room: Arc<Room>,
     comparisons: Comparisons,
     told: OnceLock<Told>,
+    /// For the shares of the traffic, which metrics show.
+    registry: Registry,
 }
 
 impl std::fmt::Debug for Inner {

@@ -14,12 +14,10 @@ use crate::protocol::grpc::{Frame, InferMessage, answer_frame, decode_request};
 use crate::protocol::v2::{Answer, InferRequest, ProtocolError, RequestedOutput};
 use crate::registry::{Protocol, Version};
 use crate::server::account::Call;
-use crate::server::infer::{
-    DIGEST, READ_ASIDE_FROM, SERVER_TIMING, VERSION, WANTS_TIMING, answer_outputs, classified,
-    server_timing,
-};
+use crate::server::infer::{READ_ASIDE_FROM, WANTS_TIMING, answer_outputs, classified, tell};
 use crate::server::predict::{Asked, Predicted, Question, predict};
 use crate::server::reply::Reply;
+use crate::telemetry::trace::Trace;
 use crate::tensor::Tensor;
 
 /// What is known of a request beside its message.
@@ -30,26 +28,30 @@ pub(super) struct Asker<'a> {
     pub(super) received: Instant,
     /// How long the client waits.
     pub(super) timeout: Option<Duration>,
+    /// Where it is traced.
+    pub(super) trace: Option<&'a Trace>,
 }
 
 /// Answers `ModelInfer`.
-pub(super) async fn infer(plane: &DataPlane, call: Call) -> Result<Reply, Status> {
-    let Call { head, body, received, id } = call;
+pub(super) async fn infer(plane: &DataPlane, call: &mut Call) -> Result<Reply, Status> {
     let in_flight = plane.registry.live().config.limits.in_flight;
     let _place = plane.admission.admit(in_flight)?;
-    let mut messages = Messages::of(plane, head.headers, body, received)?;
+    let head = &call.head.headers;
+    let mut messages = Messages::of(plane, head, &mut call.body, call.received)?;
     let message = read(messages.only().await?)?;
-    let head = &messages.head;
-    let asker = Asker { head, id: &id, received, timeout: messages.timeout() };
+    let asker = Asker {
+        head,
+        id: &call.id,
+        received: call.received,
+        timeout: messages.timeout,
+        trace: call.trace.as_deref(),
+    };
     let predicted = ask(plane, &asker, message, |_, answer| answer_frame(answer)).await?;
     let Predicted { answer, version, timings, flags } = predicted;
     let mut reply = status::frame(messages.compress(answer));
     messages.announce(&mut reply);
-    name(&version, &mut reply);
-    flags.tell(&mut reply);
-    if head.contains_key(WANTS_TIMING) {
-        reply.set(SERVER_TIMING, server_timing(&timings));
-    }
+    let is_timed = plane.registry.live().config.server.timing || head.contains_key(WANTS_TIMING);
+    tell(&mut reply, &version, &flags, is_timed.then_some(&timings));
     Ok(reply)
 }
 
@@ -68,7 +70,7 @@ pub(super) async fn ask(
     mut message: InferMessage,
     frame: impl FnOnce(&Version, &Answer<'_>) -> Frame,
 ) -> Result<Predicted<Frame>, Status> {
-    let &Asker { head, id, received, timeout } = asker;
+    let &Asker { head, id, received, timeout, trace } = asker;
     let is_long = message.unread() >= READ_ASIDE_FROM;
     // The rest of the message goes where it is read.
     let model = std::mem::take(&mut message.model_name);
@@ -80,6 +82,7 @@ pub(super) async fn ask(
         head,
         id,
         received,
+        trace,
     };
     let decode = move |version: &Version| {
         let request = decode_request(message, version.signature())?;
@@ -103,14 +106,4 @@ pub(super) async fn ask(
         Ok(frame(version, &answer))
     };
     Ok(predict(plane, &question, is_long, decode, encode).await?)
-}
-
-/// Names the exact model that answered.
-fn name(version: &Version, reply: &mut Reply) {
-    // Digests and numbers are plain text: this cannot fail.
-    for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
-        if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
-            reply.set(name, value);
-        }
-    }
 }

@@ -38,7 +38,8 @@ pub(super) fn log(
     Ok(LogSettingsResponse { settings: settings.collect() })
 }
 
-/// The settings of tracing.
+/// The settings of Triton's tracing, in whose words OpenTelemetry's are told: one request in
+/// `trace_rate`.
 pub(super) fn trace(
     plane: &DataPlane,
     request: TraceSettingRequest,
@@ -48,7 +49,7 @@ pub(super) fn trace(
     if !request.model_name.is_empty() {
         plane.registry.live().model(&request.model_name)?;
     }
-    let settings = Settings::of_trace();
+    let settings = Settings::of_trace(plane);
     for (name, wanted) in request.settings {
         let wanted: Vec<Setting> = wanted.value.into_iter().map(Setting::Text).collect();
         settings.check(&name, &wanted)?;

@@ -6,12 +6,17 @@ use super::forms;
 use super::{Needed, Operation, Schemas, document as written};
 use crate::error::Code;
 use crate::monitor::verdict::{Event, Histogram, History, Verdict};
-use crate::server::{admin, drift};
+use crate::server::{admin, compare, drift};
 
 const SEGMENT: (&str, Needed, &str) =
     ("segment", Needed::Optional, "A part of the traffic, where it is split.");
 const FEATURE: (&str, Needed, &str) = ("feature", Needed::Always, "The feature's name.");
 const WINDOW: (&str, Needed, &str) = ("window", Needed::Optional, "5m, 1h, 24h, all or change.");
+/// Which pairs of versions.
+const PAIR: &[(&str, Needed, &str)] = &[
+    ("primary", Needed::Optional, "The version that answers."),
+    ("candidate", Needed::Optional, "The version that gets copies, or a remote one's address."),
+];
 
 pub(super) fn document() -> Value {
     let mut schemas = Schemas::default();
@@ -103,6 +108,22 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
             .refuses(&[Code::NotFound, Code::Conflict])
     };
     vec![
+        Operation::get(
+            "/api/v1/compare",
+            "traffic",
+            "All pairs of versions that are compared, in short.",
+            schemas.of::<compare::Comparisons<'static>>(),
+        )
+        .query(PAIR)
+        .refuses(&[Code::InvalidArgument]),
+        Operation::get(
+            "/api/v1/compare/{model}",
+            "traffic",
+            "How the answers of a model's candidates compare with the primary's.",
+            schemas.of::<compare::OfModel<'static>>(),
+        )
+        .query(PAIR)
+        .refuses(&[Code::InvalidArgument, Code::NotFound]),
         Operation::get(
             "/api/v1/drift",
             "monitoring",

@@ -54,7 +54,7 @@ fn occupy(server: &Server, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()
 #[test]
 fn a_deadline_passes_in_the_queue_without_a_run() {
     let server = heavy("");
-    let stop = Arc::default();
+    let stop: Arc<AtomicBool> = Arc::default();
     let busy = occupy(&server, &stop);
     eventually("a run", || {
         (server.metric("tidegate_compute_threads_busy", &[]) > 0.0).then_some(())
@@ -74,7 +74,7 @@ fn a_deadline_passes_in_the_queue_without_a_run() {
 #[test]
 fn a_client_that_leaves_is_withdrawn_from_the_queue() {
     let server = heavy("");
-    let stop = Arc::default();
+    let stop: Arc<AtomicBool> = Arc::default();
     let busy = occupy(&server, &stop);
     let client = Client::connect(server.grpc);
     let queued = || server.metric("tidegate_predictions_queued", &[]);
@@ -150,7 +150,7 @@ fn what_came_compressed_is_answered_compressed() {
 #[test]
 fn there_is_room_for_so_many_predictions_and_no_more() {
     let server = heavy("[limits]\nin_flight = 1");
-    let stop = Arc::default();
+    let stop: Arc<AtomicBool> = Arc::default();
     let client = Client::connect(server.grpc);
     let (address, inner) = (server.grpc, Arc::clone(&stop));
     let busy = std::thread::spawn(move || {
@@ -205,7 +205,10 @@ fn swaps_under_load_fail_no_call() {
         .collect();
     for round in 0..10 {
         let version = 1 + round % 2;
-        server.file("digits/model.toml", format!("primary = {version}").as_bytes());
+        server.file(
+            "digits/model.toml",
+            format!("versions = \"all\"\nprimary = {version}").as_bytes(),
+        );
         eventually("the primary to change", || {
             let client = Client::connect(address);
             let answer = client.infer(digit()).unwrap();
