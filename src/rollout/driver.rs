@@ -39,7 +39,7 @@ const REST: Duration = Duration::from_secs(10);
 const COMMANDS: usize = 64;
 
 /// Where evidence comes from: asked for a model, its primary and its candidate.
-pub type Source = Box<dyn Fn(&LiveTable, &str, u64, u64) -> Sample + Send + Sync>;
+pub(super) type Source = Box<dyn Fn(&LiveTable, &str, u64, u64) -> Sample + Send + Sync>;
 
 /// What the driver is made of.
 pub struct Parts {

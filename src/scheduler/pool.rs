@@ -211,7 +211,7 @@ impl Pool {
 
     /// Threads that one version may fill.
     pub(super) fn share(&self) -> usize {
-        self.shared.share
+        self.shared.shares.most()
     }
 
     /// Takes no more work; what was taken is still run.

@@ -40,6 +40,9 @@ fn join(parts: &[Execution]) -> Option<Execution> {
         queued: parts.iter().map(|part| part.queued).min()?,
         computed: parts.iter().map(|part| part.computed).max()?,
         batch_rows: parts.iter().map(|part| part.batch_rows).sum(),
+        // It met nobody else's rows.
+        batch: None,
+        first_row: 0,
     })
 }
 
@@ -98,6 +101,8 @@ mod tests {
             queued: Duration::from_millis(ms),
             computed: Duration::from_millis(2 * ms),
             batch_rows: bytes.len(),
+            batch: None,
+            first_row: 0,
         };
         let whole = join(&[part(&[1, 2], 3), part(&[3], 4)]).unwrap();
         assert_eq!(whole.outputs[0].data()[..], [1, 2, 3]);

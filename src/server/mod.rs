@@ -191,7 +191,6 @@ pub fn data_plane(
         capture,
         shadows,
         drain: drain.clone(),
-        shadows,
         tracer: tracer.clone(),
     });
     let connections = |plane, speech| {

@@ -69,6 +69,7 @@ impl Methods {
         match self {
             Self::Get => "GET, HEAD, OPTIONS",
             Self::Post => "POST, OPTIONS",
+            Self::Both => "GET, HEAD, POST, OPTIONS",
         }
     }
 
@@ -77,7 +78,7 @@ impl Methods {
         match self {
             Self::Get => method == http::Method::GET || method == http::Method::HEAD,
             Self::Post => method == http::Method::POST,
-            Self::Both => method == http::Method::GET || method == http::Method::POST,
+            Self::Both => Self::Get.allow(method) || Self::Post.allow(method),
         }
     }
 }
