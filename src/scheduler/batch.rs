@@ -3,12 +3,9 @@
 //! Only requests whose inputs agree in every dimension but the first are put together, so no row
 //! is padded.
 
-<<<<<<< HEAD
-use std::time::Instant;
-=======
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
->>>>>>> main
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -17,7 +14,14 @@ use super::runner::Runner;
 use super::{Execution, reply};
 use crate::tensor::{Datatype, Shape, Tensor};
 
-<<<<<<< HEAD
+static BATCHES: AtomicU64 = AtomicU64::new(1);
+
+/// The next batch's number. Only batches of several requests have one, so that what runs inline
+/// does not meet at the counter.
+fn next_number() -> Option<NonZeroU64> {
+    NonZeroU64::new(BATCHES.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Runs what was taken together, and tells who waits.
 pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
     if let [_, _, ..] = entries.as_slice() {
@@ -31,9 +35,15 @@ pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
         if let Some(answers) = answers {
             let computed = started.elapsed();
             runner.count(batch_rows, computed);
+            let batch = next_number();
+            let mut first_row = 0;
             let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
                 let queued = started.saturating_duration_since(entry.admitted);
-                (entry.reply, Ok(Execution { outputs, queued, computed, batch_rows }))
+                let first = first_row;
+                first_row += entry.rows;
+                let execution =
+                    Execution { outputs, queued, computed, batch_rows, batch, first_row: first };
+                (entry.reply, Ok(execution))
             });
             reply::send_all(told.collect());
             return;
@@ -49,14 +59,6 @@ pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
         }
         entry.reply.send(outcome);
     }
-=======
-static BATCHES: AtomicU64 = AtomicU64::new(1);
-
-/// The next batch's number. Only batches of several requests have one, so that what runs inline
-/// does not meet at the counter.
-pub(super) fn next_number() -> Option<NonZeroU64> {
-    NonZeroU64::new(BATCHES.fetch_add(1, Ordering::Relaxed))
->>>>>>> main
 }
 
 /// Whether `a` and `b` can be one batch: the same inputs but for their rows.
