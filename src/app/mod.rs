@@ -2,14 +2,15 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `shadow`, `log`.
 
+mod evidence;
 mod reload;
+mod rollouts;
 mod source;
 mod threads;
 mod traces;
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ use crate::config::Config;
 use crate::observe::{self, Told};
 use crate::registry::Registry;
 use crate::repository;
+use crate::rollout;
 use crate::scheduler::Pool;
 use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
@@ -95,9 +97,12 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     let busy = telemetry.gauge(names::COMPUTE_BUSY, &[]);
     let (pool, compute) =
         Pool::start(n_threads.compute, busy, threads::yield_to_io).map_err(start_error)?;
+    let mut kept = rollouts::open(&config, admin_runtime.handle())?;
+    let steered = std::mem::take(&mut kept.recalled.steered);
     let (registry, registry_threads) =
-        Registry::start(Arc::clone(&config), &telemetry, pool.clone(), BTreeMap::new())
+        Registry::start(Arc::clone(&config), &telemetry, pool.clone(), steered.clone())
             .map_err(AppError::Start)?;
+    kept.recalled.steered = steered;
     let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
     let (tracer, exporting) = traces::start(&config.tracing, &telemetry, admin_runtime.handle())
         .map_err(AppError::Start)?;
@@ -115,6 +120,15 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (shadows, shadow_thread) = observe::shadow::start(
+        &registry,
+        monitors.clone(),
+        &telemetry,
+        config.shadowing,
+        threads::yield_to_all,
+    )
+    .map_err(start_error)?;
+    let (rollouts, driver) = rollouts::start(kept, &registry, &telemetry, (&monitors, &shadows));
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -123,7 +137,9 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         monitors,
+        rollouts,
         tracer: tracer.clone(),
+        shadows,
         drain: drains,
     };
     let data = {
@@ -152,6 +168,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry,
         logging: Arc::clone(&logging),
         alerts,
+        driver,
         tracer,
     };
     let limits = config.shutdown;
@@ -177,11 +194,13 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     }))?;
     // Nothing that holds the registry is left but the monitor: its writer ends with them.
     drop((registry, data));
+    let shadow_thread = shadow_thread.end();
     let monitor_thread = monitor_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    let threads = registry_threads.0.into_iter().chain(compute).chain([monitor_thread]);
+    let threads =
+        registry_threads.0.into_iter().chain(compute).chain([monitor_thread, shadow_thread]);
     threads::join(threads, JOIN_AT_MOST);
     tracing::info!("ended");
     drop(logging);
@@ -217,6 +236,7 @@ struct AdminPart {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    driver: rollout::Driver,
     tracer: Tracer,
 }
 
@@ -229,7 +249,7 @@ impl AdminPart {
         mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
-        let Self { source, parts, registry, telemetry, logging, alerts, tracer } = self;
+        let Self { source, parts, registry, telemetry, logging, alerts, driver, tracer } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
         let now = unix_seconds();
         let last_reload = LastReload {
@@ -248,13 +268,14 @@ impl AdminPart {
             Arc::clone(&telemetry),
             logging,
             alerts,
+            parts.rollouts.clone(),
             tracer,
             last_reload,
         );
         let looks = registry.clone();
         let _watch = watch_repository(&registry, move || looks.look());
         let background = async {
-            tokio::join!(accepting, reloader.run(received), upkeep(&telemetry));
+            tokio::join!(accepting, reloader.run(received), driver.run(), upkeep(&telemetry));
         };
         tokio::pin!(background);
         tokio::select! {

@@ -14,6 +14,7 @@ use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
 use crate::registry::Registry;
 use crate::repository;
+use crate::rollout::Rollouts;
 use crate::server::{ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 use crate::telemetry::logging::{Logging, parse_level};
 use crate::telemetry::trace::Tracer;
@@ -32,6 +33,7 @@ pub(super) struct Reloader {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    rollouts: Rollouts,
     tracer: Tracer,
     last: Arc<Mutex<LastReload>>,
 }
@@ -43,10 +45,11 @@ impl Reloader {
         telemetry: Arc<Telemetry>,
         logging: Arc<Logging>,
         alerts: alert::Sender,
+        rollouts: Rollouts,
         tracer: Tracer,
         last: Arc<Mutex<LastReload>>,
     ) -> Self {
-        let this = Self { source, registry, telemetry, logging, alerts, tracer, last };
+        let this = Self { source, registry, telemetry, logging, alerts, rollouts, tracer, last };
         this.publish(true);
         this
     }
@@ -149,8 +152,10 @@ impl Reloader {
         let config = Arc::new(config.map_err(|error| invalid(&error.to_string()))?);
         check_level(&config)?;
         let changes = self.changes(&config);
+        let disagreements = self.rollouts.disagreements(&config);
         let applied = self.registry.plan(config).await.map_err(|error| fault(&error))?;
-        Ok(changes.iter().map(ToString::to_string).chain(applied.changes).collect())
+        let lines = changes.iter().map(ToString::to_string).chain(applied.changes);
+        Ok(lines.chain(disagreements).collect())
     }
 
     fn changes(&self, config: &Config) -> Vec<Change> {

@@ -8,13 +8,18 @@ mod alert;
 mod baseline;
 mod check;
 mod client;
+mod compare;
 mod completions;
 mod drift;
 mod feedback;
+mod history;
 mod inspect;
 mod plan;
 mod predict;
 mod predictions;
+mod promote;
+mod rollback;
+mod rollout;
 mod rows;
 mod serve;
 mod table;
@@ -58,8 +63,13 @@ enum Command {
     Predict(predict::Predict),
     Baseline(baseline::BaselineCommand),
     Drift(drift::Drift),
+    Compare(compare::Compare),
     Alert(alert::Alert),
     Feedback(feedback::Feedback),
+    Rollout(rollout::RolloutCommand),
+    Promote(promote::Promote),
+    Rollback(rollback::Rollback),
+    History(history::History),
     Completions(completions::Completions),
 }
 
@@ -123,8 +133,13 @@ pub fn run() -> ExitCode {
         Command::Predict(command) => command.run(),
         Command::Baseline(command) => command.run(),
         Command::Drift(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Feedback(command) => command.run(),
+        Command::Rollout(command) => command.run(),
+        Command::Promote(command) => command.run(),
+        Command::Rollback(command) => command.run(),
+        Command::History(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

@@ -17,6 +17,7 @@ const NEEDS_RESTART: &[&str] = &[
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "store.path",
     "shadowing.queue",
     "shadowing.queue_size",
     "shadowing.concurrency",

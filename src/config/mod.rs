@@ -13,6 +13,7 @@ mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod rollout;
 mod tracing;
 mod traffic;
 mod units;
@@ -35,6 +36,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use rollout::{Gates, Rollout, Stage, StageKind};
 pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
@@ -72,6 +74,8 @@ pub struct Config {
     pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
+    /// Where rollouts and what was promoted are kept; nothing where they are not.
+    pub store: Option<PathBuf>,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
@@ -279,6 +283,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shadowing,
         tracing,
         alerts,
+        store,
         defaults,
         models,
     } = raw;
@@ -328,6 +333,9 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let shadowing = traffic::shadowing(&shadowing, report);
     let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
+    if store.path.as_ref().is_some_and(String::is_empty) {
+        report.add("store.path", "must name a file");
+    }
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -369,6 +377,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         shadowing,
         tracing,
         alerts,
+        store: store.path.map(|path| folder.join(path)),
         models: validated,
         digest: format!("sha256:{digest}"),
         keys,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::alerts::RawAlerts;
 use super::cors::RawCors;
 use super::monitor::RawMonitor;
+use super::rollout::RawRollout;
 use super::tracing::RawTracing;
 use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
@@ -30,6 +31,7 @@ pub(super) struct RawConfig {
     pub(super) shadowing: RawShadowing,
     pub(super) tracing: RawTracing,
     pub(super) alerts: RawAlerts,
+    pub(super) store: RawStore,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -202,6 +204,13 @@ impl Default for RawObserve {
     }
 }
 
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStore {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<String>,
+}
+
 /// Settings of a model: of `[models.NAME]`, of `[defaults]`, and of `model.toml`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -232,6 +241,8 @@ pub(super) struct RawModel {
     pub(super) batching: Option<RawBatching>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) monitor: Option<RawMonitor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rollout: Option<RawRollout>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<RawTraffic>,
 }
@@ -308,6 +319,10 @@ impl RawModel {
             batching: self.batching.or(base.batching),
             // Its keys one by one as well: a model that sets one keeps the others' defaults.
             monitor: match (self.monitor, base.monitor) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            rollout: match (self.rollout, base.rollout) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

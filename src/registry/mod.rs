@@ -12,6 +12,7 @@
 //! - the table's primaries and aliases only ever name versions that are in it.
 
 mod golden;
+mod latency;
 mod memory;
 mod metrics;
 mod naming;
@@ -34,6 +35,7 @@ use std::thread::JoinHandle;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
+pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
 pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
 pub use table::{
     Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,

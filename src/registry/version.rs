@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::latency::{Latency, LatencyCounts};
 use crate::engine::{Plan, WarmUp};
+use crate::error::{Code, Outcome};
 use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
 use crate::protocol::rows::RowSchema;
@@ -104,11 +106,13 @@ const INPUT_NANOS: usize = 5;
 const INFER_NANOS: usize = 6;
 const OUTPUT_NANOS: usize = 7;
 const ROWS: usize = 8;
+const FAULTS: usize = 9;
 
 /// The figures of the protocol's statistics extension, for one version.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    counters: Sharded<9>,
+    counters: Sharded<10>,
+    latency: Latency,
     /// Executions: a batch is one.
     pub executions: Arc<Sharded<1>>,
     /// Milliseconds since 1970; 0 before the first.
@@ -143,6 +147,8 @@ pub struct StatisticsView {
     pub success: (u64, u64),
     /// Requests failed, and their whole time in nanoseconds.
     pub fail: (u64, u64),
+    /// Of these, those that failed for no fault of the request's.
+    pub faults: u64,
     /// Nanoseconds waiting for a compute thread.
     pub queue_ns: u64,
     /// Nanoseconds reading requests.
@@ -165,6 +171,7 @@ impl Statistics {
             (OUTPUT_NANOS, nanos(timings.encode)),
             (ROWS, rows as u64),
         ]);
+        self.latency.record(timings.total);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Written at most once a millisecond, so that threads seldom fight over the line.
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -173,9 +180,17 @@ impl Statistics {
         }
     }
 
-    /// Counts a prediction that got no answer.
-    pub fn failed(&self, total: Duration) {
-        self.counters.add_all([(FAILURES, 1), (FAILURE_NANOS, nanos(total))]);
+    /// Counts a prediction that got no answer, and why.
+    pub fn failed(&self, total: Duration, code: Code) {
+        let faults = u64::from(code.outcome() == Outcome::Failed);
+        let nanos = nanos(total);
+        self.counters.add_all([(FAILURES, 1), (FAULTS, faults), (FAILURE_NANOS, nanos)]);
+    }
+
+    /// Answers by the time that they took.
+    #[must_use]
+    pub fn latency(&self) -> LatencyCounts {
+        self.latency.counts()
     }
 
     /// The figures so far.
@@ -188,6 +203,7 @@ impl Statistics {
             executions: self.executions.sums()[0],
             success: (sums[SUCCESSES], sums[SUCCESS_NANOS]),
             fail: (sums[FAILURES], sums[FAILURE_NANOS]),
+            faults: sums[FAULTS],
             queue_ns: sums[QUEUE_NANOS],
             input_ns: sums[INPUT_NANOS],
             infer_ns: sums[INFER_NANOS],

@@ -10,11 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::account::Call;
 use super::reply::Reply;
 use super::route::{Label, Methods};
-use super::{Health, body, drift, openapi};
+use super::{Health, body, compare, drift, openapi, rollout};
 use crate::engine::ENGINE;
 use crate::error::{Code, Fault};
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::Registry;
+use crate::rollout::Rollouts;
 use crate::telemetry::Telemetry;
 
 const METRICS_TYPE: HeaderValue =
@@ -73,6 +75,8 @@ pub struct AdminPlane {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) health: Arc<Health>,
     pub(super) monitors: Monitors,
+    pub(super) rollouts: Rollouts,
+    pub(super) shadows: Shadows,
     pub(super) config: mpsc::Sender<ConfigRequest>,
     pub(super) last_reload: Arc<std::sync::Mutex<LastReload>>,
     /// When the process started, in seconds since 1970.
@@ -107,6 +111,14 @@ struct ModelStatus<'a> {
     owner: Option<&'a str>,
     primary: u64,
     aliases: &'a std::collections::BTreeMap<String, u64>,
+    /// Version and share of each.
+    canaries: &'a [(u64, f64)],
+    /// Version and share of each.
+    shadows: &'a [(u64, f64)],
+    /// Addresses.
+    remote_shadows: Vec<String>,
+    /// Whether a rollout decides this, and not the configuration.
+    steered: bool,
     versions: Vec<VersionStatus<'a>>,
 }
 
@@ -150,6 +162,18 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
         return match ask.methods().allow(&call.head.method) {
             true => drift::handle(plane, call, &ask).await,
             false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
+        };
+    }
+    if let Some(ask) = rollout::Ask::of(path) {
+        return match ask.methods().allow(&call.head.method) {
+            true => rollout::handle(plane, call, &ask).await,
+            false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
+        };
+    }
+    if let Some(model) = compare::model_of(path) {
+        return match Methods::Get.allow(&call.head.method) {
+            true => compare::handle(plane, uri.query(), model),
+            false => Reply::method_not_allowed(&call.head.method, path, Methods::Get),
         };
     }
     let methods = match path {
@@ -197,13 +221,19 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
                 "/api/v1/drift/{model}/{version}/baseline",
                 "/api/v1/drift/{model}/{version}/history?feature=",
                 "/api/v1/drift/{model}/{version}/histogram?feature=&window=",
-                "/api/v1/events?after=",
+                "/api/v1/events?after=", "/api/v1/rollouts", "/api/v1/rollouts/{model}",
+                "/api/v1/history?model=&most=",
+                "/api/v1/compare", "/api/v1/compare/{model}?primary=&candidate=",
             ],
             "post": [
                 "/api/v1/config/reload", "/api/v1/config/plan",
                 "/api/v1/drift/{model}/{version}/acknowledge",
                 "/api/v1/drift/{model}/{version}/freeze",
                 "/api/v1/drift/{model}/{version}/rebase",
+                "/api/v1/rollouts/{model}/start", "/api/v1/rollouts/{model}/pause",
+                "/api/v1/rollouts/{model}/resume", "/api/v1/rollouts/{model}/abort",
+                "/api/v1/rollouts/{model}/promote", "/api/v1/rollouts/{model}/rollback",
+                "/api/v1/rollouts/{model}/release",
             ],
         })),
     }
@@ -242,6 +272,13 @@ fn status(plane: &AdminPlane) -> Reply {
             owner: model.owner.as_deref(),
             primary: model.policy.primary,
             aliases: &model.policy.aliases,
+            canaries: &model.policy.canaries,
+            shadows: &model.policy.shadows,
+            remote_shadows: {
+                let remotes = model.copies.iter().flat_map(|copies| &copies.remotes);
+                remotes.map(|remote| remote.name(&model.name)).collect()
+            },
+            steered: model.policy.is_steered,
             versions: model
                 .versions
                 .values()

@@ -15,7 +15,9 @@ mod admin;
 mod asking;
 mod beside;
 mod body;
+mod choice;
 mod clock;
+mod compare;
 mod connections;
 mod control;
 mod cors;
@@ -28,6 +30,7 @@ mod openapi;
 mod panics;
 mod predict;
 mod reply;
+mod rollout;
 mod route;
 mod rows;
 mod streamed;
@@ -52,7 +55,9 @@ pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReloa
 
 use crate::error::Code;
 use crate::observe::Monitors;
+use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
+use crate::rollout::Rollouts;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
@@ -113,6 +118,7 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    shadows: Shadows,
     /// Turns true when the server drains: streams, which could go on for ever, end then.
     drain: watch::Receiver<bool>,
 }
@@ -128,8 +134,12 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// What becomes of candidates.
+    pub rollouts: Rollouts,
     /// Which requests are traced.
     pub tracer: Tracer,
+    /// Who gets copies of what it answers.
+    pub shadows: Shadows,
     /// Turns true when the server drains.
     pub drain: watch::Receiver<bool>,
 }
@@ -164,13 +174,14 @@ pub fn data_plane(
     grpc: Option<TcpListener>,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, tracer, drain } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain, .. } = parts.clone();
     let admission = Admission::new(&telemetry);
     let plane = Arc::new(DataPlane {
         registry: registry.clone(),
         health,
         admission,
         monitors,
+        shadows,
         drain: drain.clone(),
     });
     let connections = |plane, speech| {
@@ -181,9 +192,9 @@ pub fn data_plane(
         let plane = Arc::clone(&plane);
         let errors: Refuse = Reply::error;
         let label: Label = |path| Route::of(path).label();
-        let tracer = tracer.clone();
-        let handler = move |call| handle(Arc::clone(&plane), call);
-        let service = stack(&telemetry, "data", registry.clone(), tracer, label, errors, handler);
+        let books = Books { plane: "data", registry: registry.clone(), tracer: tracer.clone() };
+        let service =
+            stack(&telemetry, books, label, errors, move |call| handle(Arc::clone(&plane), call));
         let connections = connections("data", Speech::Http);
         (Arc::clone(&connections), connections.accept(http, service))
     };
@@ -191,9 +202,9 @@ pub fn data_plane(
         let reflection = Arc::default();
         let plane = Arc::new(GrpcPlane { data: plane, reflection });
         let errors: Refuse = grpc::refuse;
-        let label: Label = grpc::label;
+        let books = Books { plane: "grpc", registry: registry.clone(), tracer };
         let handler = move |call| grpc::handle(Arc::clone(&plane), call);
-        let service = stack(&telemetry, "grpc", registry.clone(), tracer, label, errors, handler);
+        let service = stack(&telemetry, books, grpc::label, errors, handler);
         let connections = connections("grpc", Speech::Grpc);
         (Arc::clone(&connections), connections.accept(listener, service))
     });
@@ -219,23 +230,25 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, drain, .. } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, rollouts, shadows, drain, .. } =
+        parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        rollouts,
+        shadows,
         config,
         last_reload,
         started_at,
     });
     let (label, errors): (Label, Refuse) = (admin::label, Reply::error);
-    let tracer = Tracer::off();
-    let service =
-        stack(&telemetry, "admin", registry.clone(), tracer, label, errors, move |call| {
-            let plane = Arc::clone(&plane);
-            async move { Ok(admin::handle(&plane, call).await) }
-        });
+    let books = Books { plane: "admin", registry: registry.clone(), tracer: Tracer::off() };
+    let service = stack(&telemetry, books, label, errors, move |call| {
+        let plane = Arc::clone(&plane);
+        async move { Ok(admin::handle(&plane, call).await) }
+    });
     let runtime = [Handle::current()];
     let connections =
         Connections::new(&telemetry, "admin", Speech::Http, registry, drain, &runtime);
@@ -248,12 +261,18 @@ type Label = fn(&str) -> route::Label;
 /// An error in the words of a plane's protocol.
 type Refuse = fn(Code, &str) -> Reply;
 
-/// The stack around a plane's handlers, outermost first.
-fn stack<H, F>(
-    telemetry: &Telemetry,
+/// Where a plane's requests are entered.
+struct Books {
+    /// The metrics' label.
     plane: &'static str,
     registry: Registry,
     tracer: Tracer,
+}
+
+/// The stack around a plane's handlers, outermost first.
+fn stack<H, F>(
+    telemetry: &Telemetry,
+    books: Books,
     label: Label,
     refuse: Refuse,
     handler: H,
@@ -265,6 +284,7 @@ where
     H: FnMut(Call) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, Infallible>> + Send + 'static,
 {
+    let Books { plane, registry, tracer } = books;
     let metrics = Arc::new(PlaneMetrics::new(telemetry, plane));
     let panics = telemetry.counter(names::PANICS, &[("where", "handler")]);
     ServiceBuilder::new()

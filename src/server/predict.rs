@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::DataPlane;
 use super::beside::{Flags, Observed, observe};
+use super::choice::Choice;
 use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
@@ -174,7 +175,7 @@ impl Prediction {
     fn failed(mut self, code: Code) {
         self.ended = true;
         self.metrics.ended(self.protocol, code);
-        self.version.statistics.failed(self.received.elapsed());
+        self.version.statistics.failed(self.received.elapsed(), code);
     }
 
     fn answered(mut self, rows: usize, timings: &Timings) {
@@ -226,25 +227,33 @@ pub(super) async fn predict<F: Send + 'static, T>(
 ) -> Result<Predicted<T>, PredictError> {
     let received = question.received;
     let trace = question.trace.filter(|trace| trace.is_sampled());
-    let prediction = {
-        // The one look at what serves: everything after it is this version's.
+    let (mut prediction, mut slot, choice) = {
+        // The one look at what serves: everything after it is this version's, or its canary's.
         let table = plane.registry.live();
-        let serving = table.resolve(question.model, question.version)?;
-        let Serving { version, metrics, slot } = serving.clone();
-        if let Some(trace) = trace {
-            trace.resolved(inside(&version, slot.label()));
-        }
+        let route = table.route(question.model, question.version)?;
+        let choice = Choice::of(&route, question);
+        let Serving { version, metrics, slot } = route.serving.clone();
         let protocol = question.protocol;
-        Prediction { protocol, metrics, version, received, ended: false }
+        (Prediction { protocol, metrics, version, received, ended: false }, slot, choice)
     };
     let version = Arc::clone(&prediction.version);
     let started = if is_long {
-        let own = Arc::clone(&version);
-        let read = version.executor.run_aside(move || start(&own, decode, received)).await;
+        let (own, choice) = (Arc::clone(&version), choice.clone());
+        let read = move || start(&own, choice.as_deref(), decode, received);
+        let read = version.executor.run_aside(read).await;
         read.unwrap_or_else(|error| Err(execute(&version, error)))
     } else {
-        start(&version, decode, received)
+        start(&version, choice.as_deref(), decode, received)
     };
+    if let Some(chosen) = choice.as_deref().and_then(Choice::chosen) {
+        prediction.version = Arc::clone(&chosen.version);
+        prediction.metrics = Arc::clone(&chosen.metrics);
+        slot = chosen.slot;
+    }
+    let version = Arc::clone(&prediction.version);
+    if let Some(trace) = trace {
+        trace.resolved(inside(&version, slot.label()));
+    }
     let executed = match started {
         Ok((started, Run::Done(execution))) => {
             // It began when the request was admitted: one look at the clock less. On the way back
@@ -256,9 +265,15 @@ pub(super) async fn predict<F: Send + 'static, T>(
             Ok((started, execution, ended))
         }
         Ok((started, Run::Waiting(outcome))) => {
-            let outcome = wait(outcome, received, started.deadline).await;
-            let executed = outcome.map(|execution| (started, execution, Instant::now()));
-            executed.map_err(|error| execute(&version, error))
+            match wait(outcome, received, started.deadline).await {
+                Ok(execution) => Ok((started, execution, Instant::now())),
+                Err(error) => {
+                    if let Some((choice, inputs)) = choice.as_deref().zip(started.inputs.as_ref()) {
+                        choice.failed(started.id.as_deref(), inputs, &error);
+                    }
+                    Err(execute(&version, error))
+                }
+            }
         }
         Err(error) => Err(error),
     };
@@ -268,7 +283,10 @@ pub(super) async fn predict<F: Send + 'static, T>(
         for (when, rows) in &flags.held {
             prediction.metrics.rule_held(*when, rows.len());
         }
-        // The answer is ready: now, and never before, it is observed.
+        // The answer is ready: now, and never before, it is copied and observed.
+        if let Some((choice, observed)) = choice.as_ref().zip(observed.as_ref()) {
+            choice.copy(&plane.shadows, &version, question, observed, &timings);
+        }
         if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
             observe(&plane.monitors, recorder, observed, question.head, question.id);
         }
@@ -283,6 +301,9 @@ pub(super) async fn predict<F: Send + 'static, T>(
             Ok(Predicted { answer, version, timings, flags })
         }
         Err(error) => {
+            if let Some(choice) = &choice {
+                choice.copy_failed(&plane.shadows, &version, question);
+            }
             prediction.failed(error.code());
             Err(error)
         }
@@ -292,12 +313,19 @@ pub(super) async fn predict<F: Send + 'static, T>(
 /// From body to execution, or to its place in the queue. Plain: nothing here waits.
 fn start<F>(
     version: &Arc<Version>,
+    choice: Option<&Choice>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
 ) -> Result<(Started<F>, Run), PredictError> {
     let begun = Instant::now();
-    let permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    let mut permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
+    // A canary takes what the primary takes: it runs what was read for that.
+    let canary = choice.and_then(|choice| choice.choose(&asked, version));
+    let version = canary.map_or(version, |serving| &serving.version);
+    if canary.is_some() {
+        permit = version.executor.admit().map_err(|error| execute(version, error))?;
+    }
     let Asked { id, inputs, timeout, priority, form } = asked;
     let allowed = timeout.map_or(version.deadline, |timeout| timeout.min(version.deadline));
     let deadline = received.checked_add(allowed).unwrap_or(received + version.deadline);
@@ -307,10 +335,14 @@ fn start<F>(
         return Err(execute(version, ExecuteError::Deadline(allowed)));
     }
     let executor = &version.executor;
-    let is_watched = version.recorder.is_some();
+    let copies = choice.and_then(Choice::copies);
+    let is_watched = version.recorder.is_some() || copies.is_some();
     let (run, inputs) = match executor.place(rows) {
         Placement::Inline => {
             let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
+            if let (Err(error), Some(choice)) = (&run, choice) {
+                choice.failed(id.as_deref(), &inputs, error);
+            }
             (run, is_watched.then_some(inputs))
         }
         Placement::Pooled => {

@@ -90,7 +90,8 @@ mod tests {
             let rows = Tensor::interleave(Datatype::Uint32, [n_rows, width].as_slice(), &columns);
             let expected: Vec<u8> =
                 (0..(n_rows * width) as u32).flat_map(u32::to_le_bytes).collect();
-            prop_assert_eq!(&rows.unwrap().data()[..], &expected[..]);
+            let rows = rows.unwrap();
+            prop_assert_eq!(&rows.data()[..], &expected[..]);
         }
     }
 }

@@ -87,36 +87,49 @@ impl Setup {
     /// Starts the server and waits until it serves.
     pub(crate) fn start(self) -> Server {
         let config = self.write_config();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            // Of the system's choice too, whatever a test's [server] says.
-            .env("TIDEGATE_SERVER__GRPC", "127.0.0.1:0")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                sink.lock().unwrap().push(line);
-            }
-        });
-        let serving = eventually("the server to serve", || {
-            let lines = log.lock().unwrap();
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the server ended with {status}: {lines:?}");
-            }
-            lines.iter().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                (line["message"] == "serving").then_some(line)
-            })
-        });
-        let address = |key: &str| serving[key].as_str().unwrap().parse().unwrap();
-        let (http, grpc, admin) = (address("http"), address("grpc"), address("admin"));
+        let Launched { child, log, http, grpc, admin } = launch(&config);
         Server { folder: self.folder, child, log, http, grpc, admin }
     }
+}
+
+struct Launched {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    http: SocketAddr,
+    grpc: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn launch(config: &Path) -> Launched {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["serve", "--config"])
+        .arg(config)
+        // Of the system's choice too, whatever a test's [server] says.
+        .env("TIDEGATE_SERVER__GRPC", "127.0.0.1:0")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let sink = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            sink.lock().unwrap().push(line);
+        }
+    });
+    let serving = eventually("the server to serve", || {
+        let lines = log.lock().unwrap();
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("the server ended with {status}: {lines:?}");
+        }
+        lines.iter().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "serving").then_some(line)
+        })
+    });
+    let address = |key: &str| serving[key].as_str().unwrap().parse().unwrap();
+    let (http, grpc, admin) = (address("http"), address("grpc"), address("admin"));
+    Launched { child, log, http, grpc, admin }
 }
 
 /// Ports are the system's choice; files are taken as soon as they are there.
@@ -219,6 +232,15 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.pid()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Kills the process as a crash does, and starts it again on the same files.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let Launched { child, log, http, grpc, admin } = launch(&self.config_path());
+        (self.child, self.log) = (child, log);
+        (self.http, self.grpc, self.admin) = (http, grpc, admin);
     }
 
     /// Waits for the process to end.

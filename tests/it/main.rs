@@ -14,6 +14,8 @@ mod monitor;
 mod onnx;
 mod overload;
 mod reload;
+mod rollout;
 mod swap;
+mod traffic;
 mod untrusted;
 mod wire;

@@ -95,3 +95,22 @@ pub(crate) fn heavy(size: usize, n_layers: usize) -> Vec<u8> {
         ..GraphProto::default()
     })
 }
+
+/// `y = x / (x - number)`: of whole numbers, it fails on `number` itself.
+pub(crate) fn divides_by(number: i32, element: DataType, shape: &[&str]) -> Vec<u8> {
+    let constant = TensorProto {
+        name: "c".to_owned(),
+        data_type: element as i32,
+        dims: vec![1],
+        int32_data: vec![number],
+        ..TensorProto::default()
+    };
+    model(GraphProto {
+        name: "divides".to_owned(),
+        node: vec![node("Sub", &["x", "c"], "d"), node("Div", &["x", "d"], "y")],
+        initializer: vec![constant],
+        input: vec![value("x", element, shape)],
+        output: vec![value("y", element, shape)],
+        ..GraphProto::default()
+    })
+}

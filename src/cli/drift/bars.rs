@@ -4,7 +4,7 @@ const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '�
 const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// A bar of `width` characters, as full as `share`, from 0 to 1.
-pub(super) fn bar(share: f64, width: usize) -> String {
+pub(in crate::cli) fn bar(share: f64, width: usize) -> String {
     // What is no number is nothing.
     let share = if share > 0.0 { share.min(1.0) } else { 0.0 };
     let eighths = (share * width as f64 * 8.0).round() as usize;
@@ -19,7 +19,7 @@ pub(super) fn bar(share: f64, width: usize) -> String {
 
 /// The newest values in at most `width` characters, from 0 to `top` or to the largest of them.
 /// Several values in one place are their largest.
-pub(super) fn sparkline(values: &[f64], top: f64, width: usize) -> String {
+pub(in crate::cli) fn sparkline(values: &[f64], top: f64, width: usize) -> String {
     let top = values.iter().copied().filter(|value| value.is_finite()).fold(top, f64::max);
     let per_place = values.len().div_ceil(width.max(1)).max(1);
     // From the newest, so that the last place is full.
@@ -36,7 +36,7 @@ pub(super) fn sparkline(values: &[f64], top: f64, width: usize) -> String {
 }
 
 /// `12,345`
-pub(super) fn grouped(number: u64) -> String {
+pub(in crate::cli) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
@@ -49,7 +49,7 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// `2.5 %`
-pub(super) fn percent(share: f64) -> String {
+pub(in crate::cli) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent == 0.0 || percent >= 10.0 {
         format!("{percent:.0} %")
@@ -61,7 +61,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// How long ago, in a word or two.
-pub(super) fn ago(now: u64, then: u64) -> String {
+pub(in crate::cli) fn ago(now: u64, then: u64) -> String {
     let seconds = now.saturating_sub(then) / 1000;
     match seconds {
         0..=119 => format!("{seconds} s ago"),

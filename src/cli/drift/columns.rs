@@ -3,24 +3,24 @@
 use console::{Alignment, measure_text_width, pad_str, style, truncate_str};
 
 /// Columns of text, each as wide as its widest cell.
-pub(super) struct Columns {
+pub(in crate::cli) struct Columns {
     rows: Vec<Vec<String>>,
     /// Which columns are numbers.
     right: &'static [usize],
 }
 
 impl Columns {
-    pub(super) fn new(header: &[&str], right: &'static [usize]) -> Self {
+    pub(in crate::cli) fn new(header: &[&str], right: &'static [usize]) -> Self {
         let bold = |name: &&str| style(*name).bold().to_string();
         Self { rows: vec![header.iter().map(bold).collect()], right }
     }
 
-    pub(super) fn push(&mut self, row: Vec<String>) {
+    pub(in crate::cli) fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 
     /// Lines that fit the terminal, where there is one.
-    pub(super) fn write(&self, text: &mut String) {
+    pub(in crate::cli) fn write(&self, text: &mut String) {
         let n_columns = self.rows.first().map_or(0, Vec::len);
         let widest = |column: usize| {
             self.rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or(0)

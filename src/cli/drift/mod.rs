@@ -1,7 +1,7 @@
 //! `tidegate drift`
 
-mod bars;
-mod columns;
+pub(super) mod bars;
+pub(super) mod columns;
 mod page;
 
 use std::path::{Path, PathBuf};

@@ -29,7 +29,7 @@ use crossbeam_queue::ArrayQueue;
 pub use comparisons::Comparisons;
 pub use runner::{ShadowThread, start};
 
-use crate::registry::{Copies, Version};
+use crate::registry::{Copies, Registry, Version};
 use crate::stats::hash::hash;
 use crate::tensor::Tensor;
 use copy::{Copy, Room};
@@ -99,6 +99,8 @@ struct Inner {
     room: Arc<Room>,
     comparisons: Comparisons,
     told: OnceLock<Told>,
+    /// For the shares of the traffic, which metrics show.
+    registry: Registry,
 }
 
 impl std::fmt::Debug for Inner {

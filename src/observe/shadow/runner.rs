@@ -67,12 +67,14 @@ pub fn start(
         room: Arc::new(Room::new(limits.queue, limits.queue_size)),
         comparisons: Comparisons::default(),
         told: OnceLock::new(),
+        registry: registry.clone(),
     }));
-    let comparisons = shadows.comparisons().clone();
-    let registry = registry.clone();
+    let shown = Arc::downgrade(&shadows.0);
     telemetry.add_collector(move |out| {
-        render::comparisons(&comparisons.reports(), out);
-        render::shares(&registry.live(), out);
+        if let Some(inner) = shown.upgrade() {
+            render::comparisons(&inner.comparisons.reports(), out);
+            render::shares(&inner.registry.live(), out);
+        }
     });
     let waiting = telemetry.gauge(names::COPIES_WAITING, &[]);
     let panics = telemetry.counter(names::PANICS, &[("where", "shadow")]);

@@ -28,7 +28,7 @@ pub(super) struct Asker<'a> {
     pub(super) received: Instant,
     /// How long the client waits.
     pub(super) timeout: Option<Duration>,
-    /// Where it is traced.
+    /// Of a call of one request; a stream's is of the whole call.
     pub(super) trace: Option<&'a Trace>,
 }
 

@@ -25,7 +25,6 @@ use crate::protocol::grpc::{Frame, Parameter, error_frame, stream_frame};
 use crate::server::account::Call;
 use crate::server::reply::{Body, Reply};
 use crate::server::streamed::{Ended, Frames, Streamed};
-use crate::telemetry::trace::Trace;
 
 /// Requests of one stream that are under way at once; more wait to be read.
 const PIPELINE: usize = 16;
@@ -94,14 +93,14 @@ where
 
 /// Answers `ModelStreamInfer`.
 pub(super) fn infer(plane: &Arc<DataPlane>, call: Call) -> Result<Reply, Status> {
-    let Call { head, body, received, id, trace } = call;
+    let Call { head, body, received, id, .. } = call;
     let messages = Messages::of(plane, &head.headers, body, received)?;
     let mut announced = Reply::of_grpc(Code::Ok, HeaderMap::new(), Body::default(), None);
     messages.announce(&mut announced);
     let deadline = messages.deadline;
     let head = Arc::new(head.headers);
     let is_strict = head.get(STRICT).is_some_and(|value| value == "true");
-    let stream = Stream { plane: Arc::clone(plane), head, id, trace, deadline, is_strict };
+    let stream = Stream { plane: Arc::clone(plane), head, id, deadline, is_strict };
     let mut reply = reply(move |frames| async move {
         let drive = stream.drive(messages, frames);
         match deadline {
@@ -121,7 +120,6 @@ struct Stream {
     plane: Arc<DataPlane>,
     head: Arc<HeaderMap>,
     id: HeaderValue,
-    trace: Option<Arc<Trace>>,
     deadline: Option<Instant>,
     is_strict: bool,
 }
@@ -170,10 +168,10 @@ impl Stream {
         let (plane, head) = (Arc::clone(&self.plane), Arc::clone(&self.head));
         let received = Instant::now();
         let timeout = self.deadline.map(|deadline| deadline.saturating_duration_since(received));
-        let (id, trace) = (numbered(&self.id, number), self.trace.clone());
+        let id = numbered(&self.id, number);
         Box::pin(async move {
             let mut own = String::new();
-            let asker = Asker { head: &head, id: &id, received, timeout, trace: trace.as_deref() };
+            let asker = Asker { head: &head, id: &id, received, timeout, trace: None };
             match answer_one(&plane, &asker, message, &mut own).await {
                 Ok(frame) => (frame, None),
                 Err(status) => (error_frame(&status.message, &own), Some(status)),
