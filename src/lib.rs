@@ -21,6 +21,8 @@
 //! | 3 | [`monitor`] | baseline, cells, ticks, drift, outliers, performance |
 //! | 3 | [`capture`], (governance) | recording; roles and audit |
 //! | 3 | [`traffic`] | which version answers |
+//! | 3 | (capture), (governance) | recording; roles and audit |
+//! | 3 | [`traffic`] | which version answers, who gets copies, comparison |
 //! | 4 | [`registry`] | the live table, prepare and commit, retire and reap |
 //! | 5 | [`observe`], [`alert`] | the one observation of an answer; verdicts out |
 //! | 5 | [`rollout`] | stages and gates |

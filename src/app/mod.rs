@@ -34,7 +34,7 @@ use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
-use reload::{Followers, Reloader};
+use reload::Reloader;
 
 /// Requests for a change of configuration that wait, at most.
 const CONFIG_REQUESTS: usize = 16;
@@ -127,7 +127,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         &config.capture,
         &config.digest,
         &config.folder,
-        threads::yield_to_clients,
+        // As much as it needs, since what is not written in time is lost; it needs little.
+        threads::yield_to_io,
     )
     .map_err(start_error)?;
     let (shadows, shadow_thread) = observe::shadow::start(
@@ -278,20 +279,17 @@ impl AdminPart {
         let (requests, received) = mpsc::channel(CONFIG_REQUESTS);
         let (accepting, _plane) =
             server::admin_plane(&parts, listener, requests, Arc::clone(&last_reload), now);
-        let followers = Followers {
+        let reloader = Reloader {
+            source,
+            registry: registry.clone(),
+            telemetry: Arc::clone(&telemetry),
+            logging,
             alerts,
             rollouts: parts.rollouts.clone(),
             capture: parts.capture.clone(),
             tracer,
+            last: last_reload,
         };
-        let reloader = Reloader::new(
-            source,
-            registry.clone(),
-            Arc::clone(&telemetry),
-            logging,
-            followers,
-            last_reload,
-        );
         let looks = registry.clone();
         let _watch = watch_repository(&registry, move || looks.look());
         let background = async {

@@ -27,40 +27,23 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How often the count of dropped log lines is published.
 const PUBLISH: Duration = Duration::from_secs(1);
 
-/// Who follows the configuration beside the registry.
-pub(super) struct Followers {
+/// Owns the running configuration.
+pub(super) struct Reloader {
+    pub(super) source: Source,
+    pub(super) registry: Registry,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) logging: Arc<Logging>,
     pub(super) alerts: alert::Sender,
     pub(super) rollouts: Rollouts,
     pub(super) capture: Capture,
     pub(super) tracer: Tracer,
-}
-
-/// Owns the running configuration.
-pub(super) struct Reloader {
-    source: Source,
-    registry: Registry,
-    telemetry: Arc<Telemetry>,
-    logging: Arc<Logging>,
-    followers: Followers,
-    last: Arc<Mutex<LastReload>>,
+    pub(super) last: Arc<Mutex<LastReload>>,
 }
 
 impl Reloader {
-    pub(super) fn new(
-        source: Source,
-        registry: Registry,
-        telemetry: Arc<Telemetry>,
-        logging: Arc<Logging>,
-        followers: Followers,
-        last: Arc<Mutex<LastReload>>,
-    ) -> Self {
-        let this = Self { source, registry, telemetry, logging, followers, last };
-        this.publish(true);
-        this
-    }
-
     /// Serves requests, SIGHUP and file events for ever.
     pub(super) async fn run(self, mut requests: mpsc::Receiver<ConfigRequest>) {
+        self.publish(true);
         let (changed, mut changes) = mpsc::channel(1);
         let _watch = self.watch(changed);
         let mut hangups = signal(SignalKind::hangup()).ok();
@@ -141,9 +124,9 @@ impl Reloader {
         if let Err(error) = self.logging.set_level(&config.log.level) {
             tracing::warn!(error, "the log keeps its level");
         }
-        self.followers.alerts.configure(&config.alerts);
-        self.followers.capture.configured(&config.digest);
-        traces::configure(&self.followers.tracer, &config.tracing);
+        self.alerts.configure(&config.alerts);
+        self.capture.configured(&config.digest);
+        traces::configure(&self.tracer, &config.tracing);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes).collect();
@@ -158,7 +141,7 @@ impl Reloader {
         let config = Arc::new(config.map_err(|error| invalid(&error.to_string()))?);
         check_level(&config)?;
         let changes = self.changes(&config);
-        let disagreements = self.followers.rollouts.disagreements(&config);
+        let disagreements = self.rollouts.disagreements(&config);
         let applied = self.registry.plan(config).await.map_err(|error| fault(&error))?;
         let lines = changes.iter().map(ToString::to_string).chain(applied.changes);
         Ok(lines.chain(disagreements).collect())

@@ -22,10 +22,6 @@ const COMPUTE_NICENESS: i32 = 5;
 /// less of the requests a second than with a compute thread's (`load-tests/run monitor`).
 const MONITOR_NICENESS: i32 = 19;
 
-/// The recording thread's: on saturated cores it gets a tenth of an I/O thread's share, which is more
-/// than it needs to write every row of a small model, and the monitor's would be less.
-const CAPTURE_NICENESS: i32 = 10;
-
 /// Numbers of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Threads {
@@ -145,11 +141,6 @@ pub(super) fn yield_to_io() {
 /// Lets all others go first: watching takes what they leave.
 pub(super) fn yield_to_all() {
     be_nice(MONITOR_NICENESS);
-}
-
-/// Lets those go first whom somebody waits for: what is recorded must be written, but not at once.
-pub(super) fn yield_to_clients() {
-    be_nice(CAPTURE_NICENESS);
 }
 
 fn be_nice(niceness: i32) {

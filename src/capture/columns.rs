@@ -8,11 +8,13 @@ use arrow_array::builder::{
 };
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+use smallvec::SmallVec;
 
 use super::names;
 use super::offered::{Reason, Taken};
 use super::subject::{Scores, Subject};
 use super::tensors::{RowPart, TensorColumns, Words, rows_of, same, whole};
+use crate::handoff::Copied;
 
 /// What all rows of a process share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,28 +101,28 @@ impl Columns {
     ) -> usize {
         let n_rows = taken.inputs.first().and_then(|tensor| tensor.shape.first()).copied();
         let tensors = || taken.inputs.iter().chain(&taken.outputs);
-        let split = n_rows.filter(|_| subject.splits()).and_then(|n_rows| {
-            tensors().map(|tensor| rows_of(tensor, n_rows)).collect::<Option<Vec<_>>>()
-        });
-        let request_rows = n_rows.unwrap_or(usize::from(!taken.inputs.is_empty()));
-        match split {
-            Some(parts) => {
-                for row in 0..request_rows {
-                    let score = scores.and_then(|scores| scores.rows.get(row)).copied();
-                    self.push_facts(subject, taken, config, (Some(row), request_rows), score);
-                    self.push_tensors(subject, taken, |tensor| parts[tensor][row]);
-                }
-                request_rows
+        let rows = n_rows.unwrap_or(usize::from(!taken.inputs.is_empty()));
+        let has_one = |tensor: &Copied<'_>| tensor.shape.first() == Some(&1);
+        let is_split = subject.splits() && n_rows.is_some();
+        // Nearly all requests are of one row, which needs no taking apart.
+        if is_split
+            && rows > 1
+            && let Some(parts) =
+                tensors().map(|tensor| rows_of(tensor, rows)).collect::<Option<Vec<_>>>()
+        {
+            for row in 0..rows {
+                let score = scores.and_then(|scores| scores.rows.get(row)).copied();
+                self.push_facts(subject, taken, config, (Some(row), rows), score);
+                self.push_tensors(subject, taken, |tensor| parts[tensor][row]);
             }
-            None => {
-                let rows = scores.map(|scores| scores.rows.iter().copied());
-                let score = rows.and_then(|rows| rows.max_by(f32::total_cmp));
-                self.push_facts(subject, taken, config, (None, request_rows), score);
-                let parts: Vec<RowPart<'_>> = tensors().map(whole).collect();
-                self.push_tensors(subject, taken, |tensor| parts[tensor]);
-                1
-            }
+            return rows;
         }
+        let row = (is_split && tensors().all(has_one)).then_some(0);
+        let score = scores.and_then(|scores| scores.rows.iter().copied().max_by(f32::total_cmp));
+        self.push_facts(subject, taken, config, (row, rows), score);
+        let parts: SmallVec<[RowPart<'_>; 8]> = tensors().map(whole).collect();
+        self.push_tensors(subject, taken, |tensor| parts[tensor]);
+        1
     }
 
     fn push_facts(

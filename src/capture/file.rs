@@ -25,6 +25,7 @@ use super::names;
 
 pub(super) const PART: &str = "part";
 pub(super) const FOOT: &str = "foot";
+pub(super) const NEW: &str = "foot-new";
 
 /// Bytes before the end of a file that is kept: where it belongs.
 const OFFSET: usize = 8;
@@ -132,7 +133,7 @@ impl OpenFile {
             .finish()
             .map_err(failed)?;
         let kept = self.part.with_extension(FOOT);
-        let new = self.part.with_extension("foot-new");
+        let new = self.part.with_extension(NEW);
         let mut file = File::create(&new)?;
         file.write_all(&foot)?;
         file.sync_data()?;
@@ -196,6 +197,7 @@ pub(super) fn complete(part: &Path) -> io::Result<Option<(PathBuf, u64)>> {
     std::fs::rename(part, &path)?;
     // Without its file the end is worth nothing; the next start would remove it as well.
     drop(std::fs::remove_file(kept));
+    drop(std::fs::remove_file(part.with_extension(NEW)));
     if let Some(folder) = path.parent() {
         // The name is on the disk as well where the file system can do that.
         drop(File::open(folder).and_then(|folder| folder.sync_all()));

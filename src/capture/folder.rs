@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-use super::file::{self, FOOT, PART};
+use super::file::{self, FOOT, NEW, PART};
 
 /// `2026-11-26` of milliseconds since 1970, in UTC.
 pub(super) fn date(at: u64) -> String {
@@ -84,8 +84,10 @@ pub(super) fn recover(root: &Path) -> (Vec<(PathBuf, u64)>, Vec<io::Error>) {
             Err(error) => errors.push(error),
         }
     }
-    // Ends whose files are complete already.
-    for found in find(root, None, |name| name.starts_with('.') && name.ends_with(FOOT)) {
+    // Ends whose files are complete already, and those that were not complete themselves.
+    let is_end =
+        |name: &str| name.starts_with('.') && (name.ends_with(FOOT) || name.ends_with(NEW));
+    for found in find(root, None, is_end) {
         if !found.path.with_extension(PART).exists() {
             drop(std::fs::remove_file(&found.path));
         }

@@ -190,19 +190,21 @@ impl Worker {
         let config = Arc::clone(&*inner.config.lock().unwrap_or_else(PoisonError::into_inner));
         let mut newest = 0;
         let n_taken = inner.queues.drain(|waiting| match waiting {
-            Waiting::Block(block) => block.each(|subject, taken| {
-                newest = newest.max(taken.at);
-                self.take(subject, taken, &config);
-            }),
+            Waiting::Block(block) => {
+                block.each(|subject, taken| {
+                    newest = newest.max(taken.at);
+                    self.take(subject, taken, &config);
+                });
+                // A round may be long where this thread gets little of the machine.
+                self.tick();
+            }
             Waiting::Large(large) => {
                 let taken = large.taken();
                 newest = newest.max(taken.at);
                 self.take(&large.subject, &taken, &config);
             }
         });
-        for at in 0..self.streams.len() {
-            self.with(at, |stream, process, progress| stream.tick(process, progress));
-        }
+        self.tick();
         // A version that is gone has its file completed.
         for at in (0..self.streams.len()).rev() {
             if Arc::strong_count(&self.streams[at].subject) == 1 {
@@ -219,6 +221,13 @@ impl Worker {
         self.lag.set(behind as f64 / 1e3);
         inner.cpu_ns.store(thread_cpu_ns(), Ordering::Relaxed);
         n_taken
+    }
+
+    /// What time alone asks for.
+    fn tick(&mut self) {
+        for at in 0..self.streams.len() {
+            self.with(at, |stream, process, progress| stream.tick(process, progress));
+        }
     }
 
     fn take(&mut self, subject: &Arc<Subject>, taken: &Taken<'_>, config: &str) {
@@ -295,8 +304,10 @@ impl Worker {
         } else if !closed.is_empty() {
             self.retain_one(at);
         }
-        let root = self.streams[at].root().to_owned();
-        errors.iter().for_each(|error| self.complain(&root, error));
+        if !errors.is_empty() {
+            let root = self.streams[at].root().to_owned();
+            errors.iter().for_each(|error| self.complain(&root, error));
+        }
     }
 
     fn retain(&mut self) {

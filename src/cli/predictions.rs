@@ -120,7 +120,13 @@ impl Version {
             })
             .collect();
         let inputs = match_columns(dataset.columns(), &signature.inputs, &names, &reserved)
-            .map_err(named)?;
+            .map_err(|error| match error {
+                DatasetError::AnySize { .. } => failed(format!(
+                    "{}: {error}; let the server learn the baseline: [models.NAME.monitor] baseline = {{ learn = 20000 }}",
+                    path.display()
+                )),
+                error => named(error),
+            })?;
         for input in &inputs {
             let numbered =
                 |(place, name): (usize, &String)| *name == format!("{}_{place}", input.spec.name);

@@ -205,7 +205,7 @@ pub(super) fn validate(raw: RawRollout, key: &str, report: &mut Report<'_>) -> R
         }
         Some(stages) => {
             let stages = stages.into_iter().map(|raw| stage(raw, &defaults, &at("stages"), report));
-            let stages = stages.collect();
+            let stages: Vec<Stage> = stages.collect();
             check_order(&stages, &at("stages"), report);
             stages
         }
@@ -251,7 +251,7 @@ fn stage(raw: RawStage, defaults: &Stage, key: &str, report: &mut Report<'_>) ->
 }
 
 /// Shadows before canaries, shares that grow, and the whole at the end.
-fn check_order(stages: &Vec<Stage>, key: &str, report: &mut Report<'_>) {
+fn check_order(stages: &[Stage], key: &str, report: &mut Report<'_>) {
     let rank = |stage: &Stage| match stage.kind {
         StageKind::Shadow(share) => share,
         StageKind::Canary(share) => 1.0 + share,

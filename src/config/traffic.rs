@@ -123,7 +123,7 @@ pub struct Comparison {
 }
 
 /// A number agrees where `|candidate - primary| <= absolute + relative * |primary|`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tolerance {
     /// In the output's own unit.

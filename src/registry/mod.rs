@@ -23,6 +23,8 @@ mod recording;
 mod select;
 mod steer;
 mod table;
+#[cfg(test)]
+mod tests;
 mod version;
 mod watch;
 mod words;

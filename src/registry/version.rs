@@ -41,6 +41,8 @@ pub struct Loaded {
     pub warm_up: WarmUp,
     /// Rows and duration of a larger run, where the model takes several rows.
     pub larger: Option<(usize, Duration)>,
+    /// Whether rows give the same bits together as alone, so that a request may run in parts.
+    pub rows_keep_bits: bool,
     /// Whether rows put together take less time, and give the same bits.
     pub gains_by_batches: bool,
     /// Time to read, compile and warm up.

@@ -14,6 +14,14 @@ use crate::traffic::Steering;
 /// Rollouts of a model that are looked through for one of a new version.
 const LOOKED_THROUGH: u32 = 200;
 
+/// A model whose new versions begin by themselves.
+struct Automatic {
+    model: String,
+    primary: u64,
+    /// The highest version above the primary that serves, with its digest.
+    newest: Option<(u64, String)>,
+}
+
 impl Driver {
     /// Models whose file has other wishes than when they were steered are the file's again.
     pub(super) async fn follow_the_file(&mut self) {
@@ -50,7 +58,7 @@ impl Driver {
     /// New versions of models that roll out by themselves begin as shadows.
     pub(super) async fn start_new_versions(&mut self) {
         let Ok(store) = self.parts.store.clone() else { return };
-        for (model, primary, newest) in self.automatic() {
+        for Automatic { model, primary, newest } in self.automatic() {
             if !self.steered.contains_key(&model) {
                 // From now on a new version does not become primary by being there.
                 let wanted = Wanted {
@@ -90,9 +98,8 @@ impl Driver {
         }
     }
 
-    /// Models that roll out by themselves and do not now: with their primary, and the highest
-    /// version above it that serves.
-    fn automatic(&self) -> Vec<(String, u64, Option<(u64, String)>)> {
+    /// Models that roll out by themselves and do not now.
+    fn automatic(&self) -> Vec<Automatic> {
         let table = self.parts.registry.live();
         let idle = table.models.values().filter(|model| !self.active.contains_key(&*model.name));
         let automatic = idle.filter(|model| {
@@ -103,7 +110,7 @@ impl Driver {
             let newest = model.versions.range(primary + 1..).next_back();
             let newest =
                 newest.map(|(&number, serving)| (number, serving.version.loaded.digest.clone()));
-            (model.name.to_string(), primary, newest)
+            Automatic { model: model.name.to_string(), primary, newest }
         });
         found.collect()
     }

@@ -50,10 +50,7 @@ impl Driver {
         let Wanted { model, rollout, steering, said, figures, is_urgent } = wanted;
         let now = now_ms();
         let before = self.steered.get(model).cloned();
-        let record = match &steering {
-            None => None,
-            Some(steering) => Some(self.steering_record(model, steering, now)),
-        };
+        let record = steering.as_ref().map(|steering| self.steering_record(model, steering, now));
         let history = self.line(model, before.as_ref(), steering.as_ref(), &said, figures, now);
         let change = Change {
             rollout: rollout.clone(),

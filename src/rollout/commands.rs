@@ -222,11 +222,7 @@ impl Driver {
         let id = self.make(wanted).await?;
         let mut record = RolloutRecord { id, ..record };
         if record.candidate_digest.is_empty() {
-            let table = self.parts.registry.live();
-            let serving = table.models.get(model).and_then(|found| found.versions.get(&candidate));
-            record.candidate_digest =
-                serving.map(|s| s.version.loaded.digest.clone()).unwrap_or_default();
-            drop(table);
+            record.candidate_digest = self.digest(model, candidate);
             // It was loaded just now. Where this is not written, the next change writes it.
             if let Ok(store) = self.parts.store.clone() {
                 let change = Change { rollout: Some(record.clone()), ..Change::default() };
@@ -361,13 +357,16 @@ impl Driver {
         Ok(done(format!("version {to} of {model} is primary, {from} is taken back"), to))
     }
 
+    /// The digest of a version that serves; empty where it does not.
+    fn digest(&self, model: &str, version: u64) -> String {
+        let table = self.parts.registry.live();
+        let serving = table.models.get(model).and_then(|found| found.versions.get(&version));
+        serving.map(|serving| serving.version.loaded.digest.clone()).unwrap_or_default()
+    }
+
     /// A record that says that a version was taken back, so that it does not begin by itself again.
     fn taken_back(&self, model: &str, from: u64, to: u64, reason: &str) -> RolloutRecord {
-        let table = self.parts.registry.live();
-        let digest = |version: u64| {
-            let serving = table.models.get(model).and_then(|found| found.versions.get(&version));
-            serving.map(|s| s.version.loaded.digest.clone()).unwrap_or_default()
-        };
+        let digest = |version: u64| self.digest(model, version);
         let now = now_ms();
         RolloutRecord {
             id: 0,

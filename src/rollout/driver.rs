@@ -14,7 +14,7 @@ use super::commands::{Command, Order};
 use super::evidence::{Evidence, Quantiles, Sample};
 use super::gates::{self, Gate, GateReport, Said};
 use super::states;
-use super::view::{RolloutView, StateView, SteeredView};
+use super::view::{self, RolloutView, StateView, SteeredView};
 use super::wish::{self, Recalled};
 use crate::config::{Rollout, StageKind};
 use crate::monitor::times::now_ms;
@@ -22,7 +22,7 @@ use crate::monitor::verdict::Event;
 use crate::registry::{LiveTable, Registry};
 use crate::stats::sequential::Decision;
 use crate::store::{RolloutRecord, SteeringRecord, Store};
-use crate::telemetry::{SeriesKind, Telemetry, names, render_family};
+use crate::telemetry::Telemetry;
 use crate::traffic::Steering;
 
 /// How often evidence is looked at.
@@ -38,6 +38,9 @@ const REST: Duration = Duration::from_secs(10);
 /// Commands that wait, at most.
 const COMMANDS: usize = 64;
 
+/// Where evidence comes from: asked for a model, its primary and its candidate.
+pub(super) type Source = Box<dyn Fn(&LiveTable, &str, u64, u64) -> Sample + Send + Sync>;
+
 /// What the driver is made of.
 pub struct Parts {
     /// What serves.
@@ -46,8 +49,8 @@ pub struct Parts {
     pub store: Result<Arc<dyn Store>, String>,
     /// Metrics.
     pub telemetry: Arc<Telemetry>,
-    /// What is counted of a model's candidate and primary: model, primary, candidate.
-    pub evidence: Box<dyn Fn(&LiveTable, &str, u64, u64) -> Sample + Send + Sync>,
+    /// What is counted of a candidate and its primary.
+    pub evidence: Source,
     /// Who is told of what happens. Must not block.
     pub outlet: Box<dyn Fn(Event) + Send + Sync>,
 }
@@ -117,7 +120,7 @@ pub fn start(parts: Parts, recalled: Recalled) -> (Rollouts, Driver) {
     let shown = Arc::downgrade(&view);
     parts.telemetry.add_collector(move |out| {
         if let Some(view) = shown.upgrade() {
-            render(&view.load(), out);
+            view::render(&view.load(), out);
         }
     });
     let mut driver = Driver {
@@ -462,38 +465,4 @@ fn in_words(gate: &GateReport) -> String {
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Stage and evidence of rollouts under way.
-fn render(view: &StateView, out: &mut String) {
-    let running = || {
-        let is_under_way =
-            |r: &&RolloutView| r.state == states::RUNNING || r.state == states::PAUSED;
-        view.rollouts.iter().filter(is_under_way)
-    };
-    let stages = running().map(|r| (vec![("model", r.model.as_str())], f64::from(r.stage)));
-    render_family(out, names::ROLLOUT_STAGE, SeriesKind::Gauge, stages);
-    let requests = running().map(|r| (vec![("model", r.model.as_str())], r.requests as f64));
-    render_family(out, names::ROLLOUT_REQUESTS, SeriesKind::Gauge, requests);
-    let sides = |r: &'static str, value: fn(&GateReport) -> f64| {
-        running().flat_map(move |rollout| {
-            rollout.gates.iter().map(move |gate| {
-                let labels = vec![
-                    ("model", rollout.model.as_str()),
-                    ("gate", gate.gate.name()),
-                    ("side", r),
-                ];
-                (labels, value(gate))
-            })
-        })
-    };
-    let evidence = sides("within", |gate| gate.within).chain(sides("beyond", |gate| gate.beyond));
-    render_family(out, names::ROLLOUT_EVIDENCE, SeriesKind::Gauge, evidence);
-    let needed =
-        sides("within", |gate| gate.passes_at).chain(sides("beyond", |gate| gate.fails_at));
-    render_family(out, names::ROLLOUT_THRESHOLD, SeriesKind::Gauge, needed);
-    let steered = view.steered.iter().map(|s| (vec![("model", s.model.as_str())], 1.0));
-    render_family(out, names::STEERED, SeriesKind::Gauge, steered);
-    let trouble = f64::from(u8::from(view.trouble.is_none()));
-    render_family(out, names::STORE_OPEN, SeriesKind::Gauge, [(Vec::new(), trouble)]);
 }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
 use super::gates::GateReport;
+use super::states;
 use crate::config::Rollout;
+use crate::telemetry::{SeriesKind, names, render_family};
 use crate::traffic::Steering;
 
 /// Everything, at one moment.
@@ -77,4 +79,38 @@ pub struct SteeredView {
     pub since: u64,
     /// What the configuration wished when it came into force.
     pub wish: String,
+}
+
+/// Stage and evidence of rollouts under way.
+pub(super) fn render(view: &StateView, out: &mut String) {
+    let running = || {
+        let is_under_way =
+            |r: &&RolloutView| r.state == states::RUNNING || r.state == states::PAUSED;
+        view.rollouts.iter().filter(is_under_way)
+    };
+    let stages = running().map(|r| (vec![("model", r.model.as_str())], f64::from(r.stage)));
+    render_family(out, names::ROLLOUT_STAGE, SeriesKind::Gauge, stages);
+    let requests = running().map(|r| (vec![("model", r.model.as_str())], r.requests as f64));
+    render_family(out, names::ROLLOUT_REQUESTS, SeriesKind::Gauge, requests);
+    let sides = |r: &'static str, value: fn(&GateReport) -> f64| {
+        running().flat_map(move |rollout| {
+            rollout.gates.iter().map(move |gate| {
+                let labels = vec![
+                    ("model", rollout.model.as_str()),
+                    ("gate", gate.gate.name()),
+                    ("side", r),
+                ];
+                (labels, value(gate))
+            })
+        })
+    };
+    let evidence = sides("within", |gate| gate.within).chain(sides("beyond", |gate| gate.beyond));
+    render_family(out, names::ROLLOUT_EVIDENCE, SeriesKind::Gauge, evidence);
+    let needed =
+        sides("within", |gate| gate.passes_at).chain(sides("beyond", |gate| gate.fails_at));
+    render_family(out, names::ROLLOUT_THRESHOLD, SeriesKind::Gauge, needed);
+    let steered = view.steered.iter().map(|s| (vec![("model", s.model.as_str())], 1.0));
+    render_family(out, names::STEERED, SeriesKind::Gauge, steered);
+    let trouble = f64::from(u8::from(view.trouble.is_none()));
+    render_family(out, names::STORE_OPEN, SeriesKind::Gauge, [(Vec::new(), trouble)]);
 }

@@ -14,14 +14,6 @@ use super::runner::Runner;
 use super::{Execution, reply};
 use crate::tensor::{Datatype, Shape, Tensor};
 
-static BATCHES: AtomicU64 = AtomicU64::new(1);
-
-/// The next batch's number. Only batches of several requests have one, so that what runs inline
-/// does not meet at the counter.
-fn next_number() -> Option<NonZeroU64> {
-    NonZeroU64::new(BATCHES.fetch_add(1, Ordering::Relaxed))
-}
-
 /// Runs what was taken together, and tells who waits.
 pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
     if let [_, _, ..] = entries.as_slice() {
@@ -59,6 +51,14 @@ pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
         }
         entry.reply.send(outcome);
     }
+}
+
+static BATCHES: AtomicU64 = AtomicU64::new(1);
+
+/// The next batch's number. Only batches of several requests have one, so that what runs inline
+/// does not meet at the counter.
+fn next_number() -> Option<NonZeroU64> {
+    NonZeroU64::new(BATCHES.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whether `a` and `b` can be one batch: the same inputs but for their rows.

@@ -25,6 +25,11 @@ impl Shares {
         Self { alone: n_threads, beside_light: n_threads.min(cores.saturating_sub(1).max(1)) }
     }
 
+    /// At most.
+    pub(super) fn most(self) -> usize {
+        self.alone
+    }
+
     pub(super) fn now(self, light: &Light) -> usize {
         if light.comes { self.beside_light } else { self.alone }
     }

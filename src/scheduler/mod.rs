@@ -5,7 +5,7 @@
 //! being served. Which of the two is decided for each request from what the model is known to cost
 //! ([`Cost`]); both observe the same limits and deadlines, and both run through [`runner`], which
 //! minds panics. On the pool, what waits for the same model is run together where that is
-//! configured or pays ([`batch`]).
+//! configured or pays ([`batch`]); a request of many rows is run in parts ([`split`]).
 //!
 //! The scheduler knows what it executes as [`Execute`] and tensors; it knows no versions.
 //!
@@ -24,6 +24,7 @@ mod light;
 mod pool;
 mod reply;
 mod runner;
+mod split;
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub use batch::{join, split};
 pub use cost::Cost;
 pub use executor::{Executor, Job, Limits, Metrics, Permit, Placement};
 pub use pool::{Pool, Queue};
+pub use split::Pending;
 
 use crate::engine::{Plan, RunError};
 use crate::error::{Code, Fault};

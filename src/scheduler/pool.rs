@@ -209,6 +209,11 @@ impl Pool {
         self.shared.light.add(0, 1);
     }
 
+    /// Threads that one version may fill.
+    pub(super) fn share(&self) -> usize {
+        self.shared.shares.most()
+    }
+
     /// Takes no more work; what was taken is still run.
     pub fn close(&self) {
         self.shared.line().closed = true;

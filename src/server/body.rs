@@ -239,7 +239,7 @@ pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes, rest: V
     *reply.response.body_mut() = body;
 }
 
-/// Compresses pieces of `size` bytes in all into one.
+/// Compresses pieces of `size` bytes altogether into one.
 pub(super) fn deflate<'a>(
     coding: Coding,
     size: usize,

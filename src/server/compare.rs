@@ -13,8 +13,9 @@ use crate::traffic::Report;
 use crate::traffic::comparison::{Counts, Pair};
 
 /// A report without its outputs and rows.
-#[derive(Serialize)]
-struct Summary<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ComparisonSummary)]
+pub(super) struct Summary<'a> {
     #[serde(flatten)]
     pair: &'a Pair,
     since: u64,
@@ -24,6 +25,20 @@ struct Summary<'a> {
     agreement: Option<f64>,
     beyond: Option<f64>,
     latency_ratio: Option<f64>,
+}
+
+/// All pairs, in short.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Comparisons<'a> {
+    comparisons: Vec<Summary<'a>>,
+}
+
+/// The pairs of a model.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ComparisonsOfModel)]
+pub(super) struct OfModel<'a> {
+    model: &'a str,
+    comparisons: Vec<&'a Report>,
 }
 
 /// The model that a path asks about; an empty one for all. Nothing where the path is not of this
@@ -83,8 +98,8 @@ pub(super) fn handle(plane: &AdminPlane, query: Option<&str>, model: Cow<'_, str
     let mut reports = plane.shadows.comparisons().reports();
     reports.retain(|report| wanted.takes(&report.pair));
     if model.is_empty() {
-        let comparisons: Vec<Summary<'_>> = reports.iter().map(|report| summary(report)).collect();
-        return Reply::document(&serde_json::json!({ "comparisons": comparisons }));
+        let comparisons = reports.iter().map(|report| summary(report)).collect();
+        return Reply::document(&Comparisons { comparisons });
     }
     reports.retain(|report| report.pair.model == *model);
     if reports.is_empty()
@@ -92,8 +107,8 @@ pub(super) fn handle(plane: &AdminPlane, query: Option<&str>, model: Cow<'_, str
     {
         return Reply::error(error.code(), &error.to_string());
     }
-    let reports: Vec<&Report> = reports.iter().map(Arc::as_ref).collect();
-    Reply::document(&serde_json::json!({ "model": model, "comparisons": reports }))
+    let comparisons = reports.iter().map(Arc::as_ref).collect();
+    Reply::document(&OfModel { model: &model, comparisons })
 }
 
 fn summary(report: &Report) -> Summary<'_> {

@@ -43,6 +43,9 @@ const GRPC_WINDOWS: (u32, u32) = (2 << 20, 8 << 20);
 /// Larger frames of HTTP/2 than the least that it allows: fewer for a large tensor.
 const GRPC_FRAME: u32 = 128 << 10;
 
+/// How often a silent gRPC connection is asked whether its client is there, at most.
+const PING_AT_MOST: Duration = Duration::from_secs(10);
+
 /// What a plane's connections speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speech {
@@ -234,7 +237,7 @@ where
             .initial_connection_window_size(connection)
             .max_frame_size(GRPC_FRAME)
             // A stream may be silent for long; a client that is gone is found out by this.
-            .keep_alive_interval(registry.live().config.limits.idle_time);
+            .keep_alive_interval(registry.live().config.limits.idle_time.max(PING_AT_MOST));
     }
     let service = Counting { service, activity: Arc::clone(&activity) };
     let mut connection = pin!(builder.serve_connection(io, service));

@@ -1,12 +1,15 @@
 //! The model repository extension: index, load, unload.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::account::Call;
+use super::order::object;
 use super::reply::Reply;
 use super::{DataPlane, body};
 use crate::error::{Code, Fault};
@@ -29,7 +32,7 @@ struct IndexRequest {
 #[serde(default)]
 struct LoadRequest<'a> {
     #[serde(borrow)]
-    parameters: std::collections::BTreeMap<&'a str, &'a RawValue>,
+    parameters: std::collections::BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
 /// Why a model was not loaded or unloaded.
@@ -121,7 +124,7 @@ pub(super) async fn load(plane: &DataPlane, call: &mut Call, model: &str) -> Rep
         Ok(request) => request,
         Err(reply) => return *reply,
     };
-    let parameters: Vec<&str> = request.parameters.keys().copied().collect();
+    let parameters: Vec<&str> = request.parameters.keys().map(AsRef::as_ref).collect();
     match load_model(plane, model, &parameters).await {
         Ok(()) => Reply::document(&serde_json::json!({})),
         Err(error) => Reply::fault(&error),
@@ -145,6 +148,14 @@ pub(super) async fn unload(plane: &DataPlane, call: &mut Call, model: &str) -> R
     }
 }
 
+/// The body of a call as JSON; an empty one is an empty object.
+pub(super) async fn read_json<T: DeserializeOwned + Default>(
+    call: &mut Call,
+) -> Result<T, Box<Reply>> {
+    let body = read(&call.head, &mut call.body).await?;
+    parse(&body)
+}
+
 async fn read(
     head: &http::request::Parts,
     body: &mut Incoming,
@@ -154,12 +165,7 @@ async fn read(
         .map_err(|error| Box::new(Reply::fault(&error)))
 }
 
-/// An empty body is an empty object.
+/// What the body asks for.
 fn parse<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, Box<Reply>> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        Box::new(Reply::error(Code::InvalidArgument, &format!("the body: {error}")))
-    })
+    object(body).map_err(|message| Box::new(Reply::error(Code::InvalidArgument, &message)))
 }

@@ -27,14 +27,14 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 pub(super) const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Asks for `server-timing` on the answer; so does the same header on the request.
 pub(super) const WANTS_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
-pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Names the exact model that answered.
-pub(super) const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
-pub(super) const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
+const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
+const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// What is read element by element from this size on is read on the compute pool: as JSON it takes milliseconds, in which
-/// an I/O thread serves no other connection.
+/// What is read element by element, such as a JSON part, is read on the compute pool from this size
+/// on: it takes milliseconds, in which an I/O thread serves no other connection.
 pub(super) const READ_ASIDE_FROM: usize = 256 << 10;
 
 /// Why a prediction over HTTP has no answer.
@@ -205,7 +205,7 @@ pub(super) fn tell(reply: &mut Reply, version: &Version, flags: &Flags, timings:
     }
 }
 
-pub(super) fn server_timing(timings: &Timings) -> HeaderValue {
+fn server_timing(timings: &Timings) -> HeaderValue {
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     let text = format!(
         "total;dur={:.3}, decode;dur={:.3}, queue;dur={:.3}, compute;dur={:.3}, encode;dur={:.3}",

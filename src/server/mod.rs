@@ -27,12 +27,14 @@ mod grpc;
 mod infer;
 mod metadata;
 mod openapi;
+mod order;
 mod panics;
 mod predict;
 mod reply;
 mod rollout;
 mod route;
 mod rows;
+mod settings;
 mod streamed;
 mod streams;
 mod tables;
@@ -119,10 +121,11 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
-    shadows: Shadows,
     /// Turns true when the server drains: streams, which could go on for ever, end then.
     drain: watch::Receiver<bool>,
     capture: Capture,
+    shadows: Shadows,
+    tracer: Tracer,
 }
 
 /// What both planes are built from.
@@ -188,6 +191,7 @@ pub fn data_plane(
         capture,
         shadows,
         drain: drain.clone(),
+        tracer: tracer.clone(),
     });
     let connections = |plane, speech| {
         let (registry, drain) = (registry.clone(), drain.clone());
@@ -197,9 +201,9 @@ pub fn data_plane(
         let plane = Arc::clone(&plane);
         let errors: Refuse = Reply::error;
         let label: Label = |path| Route::of(path).label();
-        let books = Books { plane: "data", registry: registry.clone(), tracer: tracer.clone() };
-        let service =
-            stack(&telemetry, books, label, errors, move |call| handle(Arc::clone(&plane), call));
+        let tracer = tracer.clone();
+        let handler = move |call| handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "data", registry.clone(), tracer, label, errors, handler);
         let connections = connections("data", Speech::Http);
         (Arc::clone(&connections), connections.accept(http, service))
     };
@@ -207,11 +211,9 @@ pub fn data_plane(
         let reflection = Arc::default();
         let plane = Arc::new(GrpcPlane { data: plane, reflection });
         let errors: Refuse = grpc::refuse;
-        let books = Books { plane: "grpc", registry: registry.clone(), tracer };
-        let service = stack(&telemetry, books, grpc::label, errors, move |call| {
-            let plane = Arc::clone(&plane);
-            async move { Ok(grpc::handle(&plane, call).await) }
-        });
+        let label: Label = grpc::label;
+        let handler = move |call| grpc::handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "grpc", registry.clone(), tracer, label, errors, handler);
         let connections = connections("grpc", Speech::Grpc);
         (Arc::clone(&connections), connections.accept(listener, service))
     });
@@ -251,11 +253,12 @@ pub fn admin_plane(
         started_at,
     });
     let (label, errors): (Label, Refuse) = (admin::label, Reply::error);
-    let books = Books { plane: "admin", registry: registry.clone(), tracer: Tracer::off() };
-    let service = stack(&telemetry, books, label, errors, move |call| {
-        let plane = Arc::clone(&plane);
-        async move { Ok(admin::handle(&plane, call).await) }
-    });
+    let tracer = Tracer::off();
+    let service =
+        stack(&telemetry, "admin", registry.clone(), tracer, label, errors, move |call| {
+            let plane = Arc::clone(&plane);
+            async move { Ok(admin::handle(&plane, call).await) }
+        });
     let runtime = [Handle::current()];
     let connections =
         Connections::new(&telemetry, "admin", Speech::Http, registry, drain, &runtime);
@@ -268,18 +271,12 @@ type Label = fn(&str) -> route::Label;
 /// An error in the words of a plane's protocol.
 type Refuse = fn(Code, &str) -> Reply;
 
-/// Where a plane's requests are entered.
-struct Books {
-    /// The metrics' label.
-    plane: &'static str,
-    registry: Registry,
-    tracer: Tracer,
-}
-
 /// The stack around a plane's handlers, outermost first.
 fn stack<H, F>(
     telemetry: &Telemetry,
-    books: Books,
+    plane: &'static str,
+    registry: Registry,
+    tracer: Tracer,
     label: Label,
     refuse: Refuse,
     handler: H,
@@ -291,7 +288,6 @@ where
     H: FnMut(Call) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Reply, Infallible>> + Send + 'static,
 {
-    let Books { plane, registry, tracer } = books;
     let metrics = Arc::new(PlaneMetrics::new(telemetry, plane));
     let panics = telemetry.counter(names::PANICS, &[("where", "handler")]);
     ServiceBuilder::new()
@@ -349,6 +345,9 @@ async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
         Route::Predict(target) => rows::predict(plane, call, &target).await,
         Route::V1Predict(target) => v1::predict(plane, call, &target).await,
         Route::V1Other(verb) => v1::refused(verb),
+        Route::LogSettings => settings::log(plane, call).await,
+        Route::TraceSettings(model) => settings::trace(plane, call, model.as_deref()).await,
+        Route::SharedMemory => settings::no_shared_memory(),
         Route::V1Live => v1::live(),
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),

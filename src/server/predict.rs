@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::oneshot;
 
 use super::DataPlane;
 use super::beside::{Answerer, Flags, Observed, Unrun};
@@ -26,7 +25,7 @@ use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
-use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
+use crate::scheduler::{ExecuteError, Execution, Job, Pending, Permit, Placement};
 use crate::telemetry::trace::{Inside, Times, Trace};
 use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
@@ -210,7 +209,7 @@ struct Started<F> {
 
 enum Run {
     Done(Execution),
-    Waiting(oneshot::Receiver<Result<Execution, ExecuteError>>),
+    Waiting(Pending),
 }
 
 /// Answers a question whose body is there.
@@ -282,7 +281,10 @@ pub(super) async fn predict<F: Send + 'static, T>(
     let outcome = match executed {
         Ok((started, execution, begun)) => {
             let finished = finish(&version, started, execution, encode, (received, begun));
-            let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
+            let Finished { answer, rows, timings, ran, flags, observed } = finished;
+            if let Some(trace) = trace {
+                trace.ran(times(rows, &timings, ran));
+            }
             for (when, rows) in &flags.held {
                 prediction.metrics.rule_held(*when, rows.len());
             }
@@ -294,7 +296,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
                 let error = answer.as_ref().err();
                 answerer.observe(&plane.monitors, &plane.capture, observed, error);
             }
-            answer.map(|answer| (answer, rows, batch_rows, timings, flags))
+            answer.map(|answer| (answer, rows, timings, flags))
         }
         Err(unanswered) => {
             let Unanswered { error, unrun } = *unanswered;
@@ -303,10 +305,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
         }
     };
     match outcome {
-        Ok((answer, rows, batch_rows, timings, flags)) => {
-            if let Some(trace) = trace {
-                trace.answered(times(rows, batch_rows, &timings));
-            }
+        Ok((answer, rows, timings, flags)) => {
             prediction.answered(rows, &timings);
             Ok(Predicted { answer, version, timings, flags })
         }
@@ -359,7 +358,8 @@ fn start<F>(
         Placement::Pooled => {
             let kept = is_watched.then(|| inputs.clone());
             let job = Job { inputs, rows, priority, admitted, deadline };
-            (executor.submit(job).map(Run::Waiting), kept)
+            let may_split = version.loaded.rows_keep_bits;
+            (executor.submit_parts(job, may_split).map(Run::Waiting), kept)
         }
     };
     let run = match run {
@@ -399,24 +399,29 @@ struct Finished<T> {
     /// Refused where a rule of the monitor says so: it is observed all the same.
     answer: Result<T, PredictError>,
     rows: usize,
-    batch_rows: usize,
     timings: Timings,
+    ran: Ran,
     flags: Flags,
     observed: Option<Observed>,
 }
 
+/// What a trace is told of a run beside its timings.
+#[derive(Clone, Copy)]
+struct Ran {
+    /// When its queueing began.
+    admitted: Instant,
+    batch_rows: usize,
+}
+
 /// Waits for the pool.
 async fn wait(
-    outcome: oneshot::Receiver<Result<Execution, ExecuteError>>,
+    outcome: Pending,
     received: Instant,
     deadline: Instant,
 ) -> Result<Execution, ExecuteError> {
-    match tokio::time::timeout_at(deadline.into(), outcome).await {
-        Ok(Ok(outcome)) => outcome,
-        // The pool answers everything that it takes, or is gone.
-        Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
-        Err(_) => Err(ExecuteError::Deadline(deadline.saturating_duration_since(received))),
-    }
+    let outcome = tokio::time::timeout_at(deadline.into(), outcome.outcome()).await;
+    let allowed = deadline.saturating_duration_since(received);
+    outcome.unwrap_or(Err(ExecuteError::Deadline(allowed)))
 }
 
 /// From execution, which ended when encoding `begun`, to encoded answer.
@@ -427,7 +432,7 @@ fn finish<F, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
     (received, begun): (Instant, Instant),
 ) -> Finished<T> {
-    let Started { id, form, rows, decode, _permit, inputs, .. } = started;
+    let Started { id, form, rows, decode, admitted, _permit, inputs, .. } = started;
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -452,11 +457,11 @@ fn finish<F, T>(
         compute: execution.computed,
         encode: ended.saturating_duration_since(begun),
     };
-    let batch_rows = execution.batch_rows;
-    let batch = (execution.batch, execution.first_row, batch_rows);
+    let ran = Ran { admitted, batch_rows: execution.batch_rows };
+    let batch = (execution.batch, execution.first_row, execution.batch_rows);
     let outputs = execution.outputs;
     let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
-    Finished { answer, rows, batch_rows, timings, flags, observed }
+    Finished { answer, rows, timings, ran, flags, observed }
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.
@@ -478,9 +483,10 @@ fn inside(version: &Version, slot: &'static str) -> Inside {
     }
 }
 
-fn times(rows: usize, batch_rows: usize, timings: &Timings) -> Times {
+fn times(rows: usize, timings: &Timings, ran: Ran) -> Times {
     let Timings { total, queue, decode, compute, encode } = *timings;
-    Times { rows, batch_rows, total, decode, queue, compute, encode }
+    let Ran { admitted, batch_rows } = ran;
+    Times { rows, batch_rows, admitted, total, decode, queue, compute, encode }
 }
 
 fn protocol(version: &Version, error: ProtocolError) -> PredictError {

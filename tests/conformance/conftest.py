@@ -102,7 +102,7 @@ def start(folder: Path, config: str = "") -> Gateway:
         if entry.get("message") == "serving":
             # Whatever else is logged must not fill the pipe.
             threading.Thread(target=process.stderr.read, daemon=True).start()
-            return Gateway(process, entry["http"], entry.get("grpc", ""), entry["admin"], folder / "models")
+            return Gateway(process, entry["http"], entry["grpc"], entry["admin"], folder / "models")
     raise AssertionError(f"the gateway ended with {process.wait(LIMIT)}")
 
 

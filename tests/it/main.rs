@@ -8,6 +8,7 @@ mod capture;
 mod cli;
 mod datatypes;
 mod drain;
+mod forms;
 mod grpc;
 mod harness;
 mod http;

@@ -7,9 +7,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::harness::{
-    Answer, Server, Setup, connect, eventually, head, read_answer, shipped, shipped_file,
-};
+use super::harness::{Answer, Server, Setup, connect, eventually, head, read_answer, shipped_file};
 use super::onnx;
 
 const LOAN: &str = "/v2/models/car-loan/infer";
@@ -201,7 +199,7 @@ fn shadows_are_compared_with_the_primary_and_answer_nobody() {
     let differs = pinned["outputs"] != primary["outputs"];
     let worst = report["worst"].as_array().unwrap();
     assert!(worst.is_empty() || differs, "{report}");
-    let slot = ["model=\"car-loan\"", "slot=\"shadow\"", "code=\"ok\""];
+    let slot = ["slot=\"shadow\"", "protocol=\"copy\"", "code=\"ok\""];
     assert_eq!(server.metric("tidegate_predictions_total", &slot), 300.0);
     let outcome = ["outcome=\"compared\""];
     assert_eq!(server.metric("tidegate_shadow_copies_total", &outcome), 300.0);
@@ -257,27 +255,27 @@ fn a_shadow_that_fails_on_every_request_fails_none() {
     server.stop();
 }
 
-/// `m` with a light version 1 and a version 2 that takes some seconds for the rows of [`rows`].
+/// `m` with a light version 1 and a version 2 that takes a hundred times as long.
 fn slow_shadow(shadowing: &str) -> Server {
     let settings = b"versions = [1]\n[traffic]\nshadows = { 2 = 1.0 }";
     Setup::with_models(&[])
-        .file("m/1/model.onnx", &onnx::heavy(64, 1))
-        .file("m/2/model.onnx", &onnx::heavy(64, 4000))
+        .file("m/1/model.onnx", &onnx::heavy(256, 1))
+        .file("m/2/model.onnx", &onnx::heavy(256, 100))
         .file("m/model.toml", settings)
         .config(&format!("[shadowing]\n{shadowing}"))
         .start()
 }
 
 fn rows(n: usize) -> String {
-    let data: Vec<usize> = (0..n * 64).map(|index| index % 11).collect();
-    let x = json!({ "name": "x", "datatype": "FP32", "shape": [n, 64], "data": data });
+    let data: Vec<usize> = (0..n * 256).map(|index| index % 11).collect();
+    let x = json!({ "name": "x", "datatype": "FP32", "shape": [n, 256], "data": data });
     json!({ "inputs": [x] }).to_string()
 }
 
 #[test]
 fn a_shadow_that_hangs_is_given_up_and_holds_up_nobody() {
     let server = slow_shadow("timeout = \"50ms\"\nqueue = 8");
-    let body = rows(1000);
+    let body = rows(300);
     let path = "/v2/models/m/infer";
     let started = std::time::Instant::now();
     let answers = send(&server, path, 60, |_| (vec![], body.clone()));
@@ -291,10 +289,10 @@ fn a_shadow_that_hangs_is_given_up_and_holds_up_nobody() {
     // All but those that wait for the shadow's one place are dropped, and counted.
     eventually("the others to be dropped", || {
         let known = outcome("timed_out") + outcome("dropped") + outcome("compared");
-        (outcome("dropped") >= 45.0 && known <= 60.0).then_some(())
+        (outcome("dropped") >= 40.0 && known <= 60.0).then_some(())
     });
     let report = compared(&server, "m", 1);
-    assert!(report["dropped"].as_f64().unwrap() >= 45.0, "{report}");
+    assert!(report["dropped"].as_f64().unwrap() >= 40.0, "{report}");
     assert!(report["counts"]["timed_out"].as_u64().unwrap() >= 1, "{report}");
     assert!(took.as_secs() < 30, "{took:?}");
 }
@@ -356,20 +354,28 @@ fn another_server_shadows_and_may_be_away() {
 
 #[test]
 fn labels_reach_the_candidates_as_well() {
-    let settings = "shadows = { 2 = 1.0 }\n[monitor]\nbaseline = { learn = 50 }";
-    let server = car_loan(settings).start();
-    if !shipped("car-loan/1/baseline.json").exists() {
-        return;
-    }
+    let server = car_loan("shadows = { 2 = 1.0 }").start();
     by_id(&server, 30);
     compared(&server, "car-loan", 30);
-    let verdicts = server.admin_get("/api/v1/drift/car-loan").json();
-    let versions: Vec<_> = verdicts["verdicts"].as_array().unwrap().iter().collect();
-    assert_eq!(versions.len(), 2, "{verdicts}");
-    eventually("the shadow's own recorder to have seen the requests", || {
+    let of_both = |figure: fn(&Value) -> u64| {
         let verdicts = server.admin_get("/api/v1/drift/car-loan").json();
-        let all = verdicts["verdicts"].as_array()?.clone();
-        all.iter().all(|verdict| verdict["rows"].as_u64().unwrap_or(0) >= 30).then_some(())
+        let all = verdicts["verdicts"].as_array().cloned().unwrap_or_default();
+        all.iter().map(figure).collect::<Vec<u64>>()
+    };
+    eventually("both recorders to have seen the requests", || {
+        let rows = of_both(|verdict| verdict["rows"].as_u64().unwrap_or(0));
+        (rows.len() == 2 && rows.iter().all(|rows| *rows >= 30)).then_some(())
+    });
+    let record = |index: usize| json!({ "id": format!("id-{index}"), "row": 0, "label": 1 });
+    let records: Vec<Value> = (0..30).map(record).collect();
+    let body = json!({ "records": records }).to_string();
+    // The first labels only open the table for those that follow.
+    eventually("labels to be joined on both sides", || {
+        assert_eq!(server.post("/v2/models/car-loan/feedback", &body).status, 200);
+        by_id(&server, 30);
+        let joined =
+            of_both(|verdict| verdict["performance"]["labels"]["joined"].as_u64().unwrap_or(0));
+        (joined.len() == 2 && joined.iter().all(|joined| *joined > 0)).then_some(())
     });
     server.stop();
 }

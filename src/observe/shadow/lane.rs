@@ -74,12 +74,15 @@ pub(super) struct Done {
     pub(super) frees: bool,
 }
 
+/// A remote candidate's client, or why there is none, and the settings that it was made of.
+type Made = (Arc<RemoteShadow>, Result<Arc<Endpoint>, String>);
+
 /// One candidate's copies.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     waiting: VecDeque<Entry>,
     running: usize,
-    endpoint: Option<(Arc<RemoteShadow>, Result<Arc<Endpoint>, String>)>,
+    endpoint: Option<Made>,
 }
 
 impl Lane {
@@ -266,18 +269,14 @@ async fn ask(
     let begun = Instant::now();
     let copy = &entry.copy;
     let ended = match endpoint {
-        Ok(endpoint) => {
-            match endpoint.ask(&copy.id, &copy.inputs, copy.primary.signature()).await {
-                Ok(outputs) => {
-                    let took = begun.elapsed();
-                    Ended::Answered(outputs, took, Timings { total: took, ..Timings::default() })
-                }
-                Err(AskError::TimedOut) => Ended::TimedOut,
-                Err(error @ AskError::Failed(_)) => {
-                    Ended::Failed(Code::Unavailable, error.to_string())
-                }
+        Ok(endpoint) => match endpoint.ask(copy).await {
+            Ok(outputs) => {
+                let took = begun.elapsed();
+                Ended::Answered(outputs, took, Timings { total: took, ..Timings::default() })
             }
-        }
+            Err(AskError::TimedOut) => Ended::TimedOut,
+            Err(error @ AskError::Failed(_)) => Ended::Failed(Code::Unavailable, error.to_string()),
+        },
         Err(reason) => Ended::Failed(Code::Unavailable, reason),
     };
     let _ = done.send(Done { lane, runs: vec![(entry, ended)], frees: true });

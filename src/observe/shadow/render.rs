@@ -26,6 +26,9 @@ impl Labels<'_> {
     }
 }
 
+/// One of the counts.
+type Count = fn(&Counts) -> u64;
+
 /// Appends what is known of the pairs: 7 counters and a gauge for each, 2 gauges for each of its
 /// outputs, and one for each drift that is measured.
 pub(super) fn comparisons(reports: &[Arc<Report>], out: &mut String) {
@@ -37,7 +40,7 @@ pub(super) fn comparisons(reports: &[Arc<Report>], out: &mut String) {
             (Labels { model: &pair.model, primary, candidate: &pair.candidate }, &**report)
         })
         .collect();
-    let of_counts: [(Metric, fn(&Counts) -> u64); 5] = [
+    let of_counts: [(Metric, Count); 5] = [
         (names::COMPARED, |counts| counts.requests),
         (names::COMPARED_ROWS, |counts| counts.rows),
         (names::COMPARED_AGREED, |counts| counts.agreed),

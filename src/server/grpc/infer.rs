@@ -14,10 +14,7 @@ use crate::protocol::grpc::{Frame, InferMessage, answer_frame, decode_request};
 use crate::protocol::v2::{Answer, InferRequest, ProtocolError, RequestedOutput};
 use crate::registry::{Protocol, Version};
 use crate::server::account::Call;
-use crate::server::infer::{
-    DIGEST, READ_ASIDE_FROM, SERVER_TIMING, VERSION, WANTS_TIMING, answer_outputs, classified,
-    server_timing,
-};
+use crate::server::infer::{READ_ASIDE_FROM, WANTS_TIMING, answer_outputs, classified, tell};
 use crate::server::predict::{Asked, Predicted, Question, predict};
 use crate::server::reply::Reply;
 use crate::telemetry::trace::Trace;
@@ -31,29 +28,30 @@ pub(super) struct Asker<'a> {
     pub(super) received: Instant,
     /// How long the client waits.
     pub(super) timeout: Option<Duration>,
-    /// Of a call of one request; a stream's is of the whole call.
+    /// Where it is traced.
     pub(super) trace: Option<&'a Trace>,
 }
 
 /// Answers `ModelInfer`.
-pub(super) async fn infer(plane: &DataPlane, call: Call) -> Result<Reply, Status> {
-    let Call { head, body, received, id, trace } = call;
+pub(super) async fn infer(plane: &DataPlane, call: &mut Call) -> Result<Reply, Status> {
     let in_flight = plane.registry.live().config.limits.in_flight;
     let _place = plane.admission.admit(in_flight)?;
-    let mut messages = Messages::of(plane, head.headers, body, received)?;
+    let head = &call.head.headers;
+    let mut messages = Messages::of(plane, head, &mut call.body, call.received)?;
     let message = read(messages.only().await?)?;
-    let head = &messages.head;
-    let (timeout, trace) = (messages.timeout(), trace.as_deref());
-    let asker = Asker { head, id: &id, received, timeout, trace };
+    let asker = Asker {
+        head,
+        id: &call.id,
+        received: call.received,
+        timeout: messages.timeout,
+        trace: call.trace.as_deref(),
+    };
     let predicted = ask(plane, &asker, message, |_, answer| answer_frame(answer)).await?;
     let Predicted { answer, version, timings, flags } = predicted;
     let mut reply = status::frame(messages.compress(answer));
     messages.announce(&mut reply);
-    name(&version, &mut reply);
-    flags.tell(&mut reply);
-    if plane.registry.live().config.server.timing || head.contains_key(WANTS_TIMING) {
-        reply.set(SERVER_TIMING, server_timing(&timings));
-    }
+    let is_timed = plane.registry.live().config.server.timing || head.contains_key(WANTS_TIMING);
+    tell(&mut reply, &version, &flags, is_timed.then_some(&timings));
     Ok(reply)
 }
 
@@ -108,14 +106,4 @@ pub(super) async fn ask(
         Ok(frame(version, &answer))
     };
     Ok(predict(plane, &question, is_long, decode, encode).await?)
-}
-
-/// Names the exact model that answered.
-fn name(version: &Version, reply: &mut Reply) {
-    // Digests and numbers are plain text: this cannot fail.
-    for (name, bytes) in [(DIGEST, &version.digest), (VERSION, &version.number_bytes)] {
-        if let Ok(value) = HeaderValue::from_maybe_shared(bytes.clone()) {
-            reply.set(name, value);
-        }
-    }
 }

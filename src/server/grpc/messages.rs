@@ -1,5 +1,6 @@
 //! The messages of a call, one after the other: limits, time, compression.
 
+use std::borrow::BorrowMut;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -64,22 +65,22 @@ impl Fault for MessageError {
     }
 }
 
-/// The messages of a call.
-pub(super) struct Messages {
-    body: Incoming,
+/// The messages of a call, whose body is lent or given.
+pub(super) struct Messages<B> {
+    body: B,
     coding: Option<Coding>,
     /// How answers are compressed: as requests are, where the client takes it.
     answers: Option<Coding>,
     limit: u64,
     /// Time for a message, from its first byte.
     time: Duration,
+    /// How long the client waits altogether.
+    pub(super) timeout: Option<Duration>,
     /// The client's own deadline.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// Until when the message that is being read must be there.
     due: Option<Instant>,
     have: Have,
-    /// The call's metadata.
-    pub(super) head: HeaderMap,
 }
 
 /// Bytes that came and are not taken yet.
@@ -129,39 +130,28 @@ impl Have {
     }
 }
 
-impl Messages {
+impl<B: BorrowMut<Incoming>> Messages<B> {
     /// The messages of a call that was received then.
     pub(super) fn of(
         plane: &DataPlane,
-        head: HeaderMap,
-        body: Incoming,
+        head: &HeaderMap,
+        body: B,
         received: Instant,
     ) -> Result<Self, MessageError> {
         let (limit, time) = {
             let table = plane.registry.live();
             (table.config.limits.body, table.config.limits.body_time)
         };
-        let coding = coding(&head)?;
+        let coding = coding(head)?;
         let accepts = |name: &str| {
             let accepts = head.get(GRPC_ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
             accepts.is_some_and(|list| list.split(',').any(|item| item.trim() == name))
         };
         let answers = coding.filter(|coding| accepts(coding.name()));
-        let timeout = timeout(&head)?;
+        let timeout = timeout(head)?;
         let deadline = timeout.and_then(|timeout| received.checked_add(timeout));
         let have = Have::Shared(Bytes::new());
-        Ok(Self { body, coding, answers, limit, time, deadline, due: None, have, head })
-    }
-
-    /// How long the client waits altogether.
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        // It was read once already.
-        timeout(&self.head).ok().flatten()
-    }
-
-    /// The client's own deadline.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        Ok(Self { body, coding, answers, limit, time, timeout, deadline, due: None, have })
     }
 
     /// Compresses an answer where requests are compressed: clients list what they could read
@@ -170,8 +160,8 @@ impl Messages {
         let Some(coding) = self.answers else { return frame };
         let Frame { first, rest } = &frame;
         let message = first.slice(PREFIX.min(first.len())..);
+        let size = frame.len().saturating_sub(PREFIX);
         let pieces = std::iter::once(&message).chain(rest);
-        let size = message.len() + rest.iter().map(Bytes::len).sum::<usize>();
         let Ok(compressed) = body::deflate(coding, size, pieces) else { return frame };
         let Ok(length) = u32::try_from(compressed.len()) else { return frame };
         let prefix = Prefix { is_compressed: true, length }.write();
@@ -193,7 +183,7 @@ impl Messages {
         if !self.have.bytes().is_empty() {
             return Err(MessageError::Several);
         }
-        if !self.body.is_end_stream() {
+        if !self.body.borrow().is_end_stream() {
             self.due = Some(Instant::now() + self.time);
             if self.next().await?.is_some() {
                 return Err(MessageError::Several);
@@ -245,12 +235,13 @@ impl Messages {
         let broken = |error: hyper::Error| BodyError::Broken(error.to_string());
         loop {
             // A timer is made only where something is waited for.
-            let frame = match poll_once(&mut self.body).await {
+            let frame = match poll_once(self.body.borrow_mut()).await {
                 Some(frame) => frame,
                 None => match self.due.into_iter().chain(self.deadline).min() {
-                    None => self.body.frame().await,
+                    None => self.body.borrow_mut().frame().await,
                     Some(end) => {
-                        let frame = tokio::time::timeout_at(end.into(), self.body.frame()).await;
+                        let frame = self.body.borrow_mut().frame();
+                        let frame = tokio::time::timeout_at(end.into(), frame).await;
                         frame.map_err(|_| match self.deadline {
                             Some(deadline) if deadline <= end => MessageError::Deadline,
                             _ => BodyError::Slow(self.time).into(),

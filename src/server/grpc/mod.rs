@@ -21,6 +21,7 @@ mod settings;
 mod status;
 mod stream;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
@@ -35,7 +36,7 @@ use crate::error::Code;
 use crate::protocol::grpc::Reflection;
 use messages::Messages;
 use status::Status;
-pub(super) use status::refuse;
+pub(super) use status::{number, refuse};
 
 /// What the handlers of gRPC share.
 #[derive(Debug)]
@@ -43,6 +44,9 @@ pub(super) struct GrpcPlane {
     pub(super) data: Arc<DataPlane>,
     pub(super) reflection: Arc<Reflection>,
 }
+
+/// The service of the protocol and of Triton, whose names are the same.
+pub(super) const SERVICE: &str = "inference.GRPCInferenceService";
 
 /// A method of one of the services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl Method {
     fn of(path: &str) -> Option<Self> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         Some(match service {
-            "inference.GRPCInferenceService" => match method {
+            SERVICE => match method {
                 // Nearly all calls are this one.
                 "ModelInfer" => Self::ModelInfer,
                 "ModelStreamInfer" => Self::ModelStreamInfer,
@@ -127,28 +131,46 @@ impl Method {
     }
 }
 
+/// The method that a path names, where it asks for predictions: those are traced.
+pub(super) fn prediction(path: &str) -> Option<&'static str> {
+    match Method::of(path)? {
+        Method::ModelInfer => Some("ModelInfer"),
+        Method::ModelStreamInfer => Some("ModelStreamInfer"),
+        _ => None,
+    }
+}
+
 /// The metric label of a path.
 pub(super) fn label(path: &str) -> Label {
     Method::of(path).map_or(Label::Other, Method::label)
 }
 
-/// Answers a call.
-pub(super) async fn handle(plane: &GrpcPlane, call: Call) -> Reply {
-    if let Some(reply) = not_grpc(&call) {
-        return reply;
+/// Answers a call. The call has one place in the future, which is moved from layer to layer, and what
+/// is seldom called has its memory elsewhere.
+pub(super) fn handle(
+    plane: Arc<GrpcPlane>,
+    mut call: Call,
+) -> impl Future<Output = Result<Reply, Infallible>> + Send {
+    async move {
+        if let Some(reply) = not_grpc(&call) {
+            return Ok(reply);
+        }
+        let answer = match Method::of(call.head.uri.path()) {
+            Some(Method::ModelInfer) => infer::infer(&plane.data, &mut call).await,
+            Some(method) => Box::pin(answer(&plane, method, call)).await,
+            None => {
+                let message = format!("there is no method {}", call.head.uri.path());
+                Err(Status::new(Code::Unimplemented, message))
+            }
+        };
+        Ok(answer.unwrap_or_else(Status::reply))
     }
-    let answered = answer(plane, call).await;
-    answered.unwrap_or_else(Status::reply)
 }
 
-async fn answer(plane: &GrpcPlane, call: Call) -> Result<Reply, Status> {
+async fn answer(plane: &GrpcPlane, method: Method, mut call: Call) -> Result<Reply, Status> {
     let data = &plane.data;
-    let method = Method::of(call.head.uri.path()).ok_or_else(|| {
-        let message = format!("there is no method {}", call.head.uri.path());
-        Status::new(Code::Unimplemented, message)
-    })?;
     match method {
-        Method::ModelInfer => infer::infer(data, call).await,
+        Method::ModelInfer => infer::infer(data, &mut call).await,
         Method::ModelStreamInfer => stream::infer(data, call),
         Method::ServerLive => unary(data, call, models::live).await,
         Method::ServerReady => unary(data, call, models::ready).await,
@@ -181,7 +203,7 @@ async fn unary<Q: Message + Default, A: Message>(
 
 /// The only message of a call.
 async fn only<Q: Message + Default>(plane: &DataPlane, call: Call) -> Result<Q, Status> {
-    let mut messages = Messages::of(plane, call.head.headers, call.body, call.received)?;
+    let mut messages = Messages::of(plane, &call.head.headers, call.body, call.received)?;
     Q::decode(messages.only().await?)
         .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))
 }

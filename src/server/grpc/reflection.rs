@@ -16,7 +16,7 @@ use crate::server::reply::Reply;
 
 /// Answers `ServerReflectionInfo`.
 pub(super) fn info(plane: &GrpcPlane, call: Call) -> Result<Reply, Status> {
-    let mut messages = Messages::of(&plane.data, call.head.headers, call.body, call.received)?;
+    let mut messages = Messages::of(&plane.data, &call.head.headers, call.body, call.received)?;
     let (reflection, mut drain) = (Arc::clone(&plane.reflection), plane.data.drain.clone());
     Ok(stream::reply(move |frames| async move {
         loop {

@@ -1,7 +1,4 @@
-//! Settings of Triton that are configuration here: they are told, and changed in the file alone, so
-//! that what runs is what the file says. And shared memory, which is refused.
-
-use std::collections::BTreeMap;
+//! The settings of [`crate::server::settings`] as messages.
 
 use super::DataPlane;
 use super::status::Status;
@@ -10,8 +7,9 @@ use crate::protocol::grpc::proto::{
     LogSettingsRequest, LogSettingsResponse, TraceSettingRequest, TraceSettingResponse,
     log_settings_request, log_settings_response, trace_setting_response,
 };
+use crate::server::settings::{NO_SHARED_MEMORY, Setting, Settings};
 
-/// The settings of the log in Triton's words. A request may set them to what they are.
+/// The settings of the log.
 pub(super) fn log(
     plane: &DataPlane,
     request: LogSettingsRequest,
@@ -20,48 +18,28 @@ pub(super) fn log(
     use log_settings_response::SettingValue;
     use log_settings_response::setting_value::ParameterChoice;
 
-    let level = plane.registry.live().config.log.level.clone();
-    let level = level.split(',').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let rank = ["off", "error", "warn", "info", "debug", "trace"].iter().position(|l| *l == level);
-    // Directives for single modules alone: the rest has the default, errors.
-    let rank = rank.unwrap_or(1);
-    let verbose = u32::try_from(rank.saturating_sub(3)).unwrap_or(0);
-    let settings = [
-        ("log_file", ParameterChoice::StringParam(String::new())),
-        ("log_error", ParameterChoice::BoolParam(rank >= 1)),
-        ("log_warning", ParameterChoice::BoolParam(rank >= 2)),
-        ("log_info", ParameterChoice::BoolParam(rank >= 3)),
-        ("log_verbose_level", ParameterChoice::Uint32Param(verbose)),
-        ("log_format", ParameterChoice::StringParam("default".to_owned())),
-    ];
-    for (name, wanted) in &request.settings {
-        let Some((_, value)) = settings.iter().find(|(known, _)| known == name) else {
-            return Err(unknown("log", name, &settings.each_ref().map(|(known, _)| *known)));
-        };
-        let is_so = match (&wanted.parameter_choice, value) {
-            (None, _) => true,
-            (Some(Wanted::BoolParam(wanted)), ParameterChoice::BoolParam(value)) => wanted == value,
-            (Some(Wanted::Uint32Param(wanted)), ParameterChoice::Uint32Param(value)) => {
-                wanted == value
-            }
-            (Some(Wanted::StringParam(wanted)), ParameterChoice::StringParam(value)) => {
-                wanted == value
-            }
-            _ => false,
-        };
-        if !is_so {
-            let message = format!(
-                "log setting '{name}' is not changed by calls: set log.level in the configuration, which is applied when it is saved"
-            );
-            return Err(Status::new(Code::Unimplemented, message));
-        }
+    let settings = Settings::of_log(plane);
+    for (name, wanted) in request.settings {
+        let wanted = wanted.parameter_choice.map(|wanted| match wanted {
+            Wanted::BoolParam(wanted) => Setting::Flag(wanted),
+            Wanted::Uint32Param(wanted) => Setting::Count(wanted),
+            Wanted::StringParam(wanted) => Setting::Text(wanted),
+        });
+        settings.check(&name, wanted.as_slice())?;
     }
-    let settings = settings
-        .map(|(name, value)| (name.to_owned(), SettingValue { parameter_choice: Some(value) }));
-    Ok(LogSettingsResponse { settings: BTreeMap::from(settings) })
+    let settings = settings.values.into_iter().map(|(name, value)| {
+        let value = match value {
+            Setting::Flag(value) => ParameterChoice::BoolParam(value),
+            Setting::Count(value) => ParameterChoice::Uint32Param(value),
+            Setting::Text(value) => ParameterChoice::StringParam(value),
+        };
+        (name.to_owned(), SettingValue { parameter_choice: Some(value) })
+    });
+    Ok(LogSettingsResponse { settings: settings.collect() })
 }
 
-/// The settings of Triton's tracing, which there is none of: traces are OpenTelemetry's.
+/// The settings of Triton's tracing, in whose words OpenTelemetry's are told: one request in
+/// `trace_rate`.
 pub(super) fn trace(
     plane: &DataPlane,
     request: TraceSettingRequest,
@@ -71,41 +49,23 @@ pub(super) fn trace(
     if !request.model_name.is_empty() {
         plane.registry.live().model(&request.model_name)?;
     }
-    let settings = [
-        ("trace_level", "OFF"),
-        ("trace_rate", "0"),
-        ("trace_count", "-1"),
-        ("log_frequency", "0"),
-        ("trace_file", ""),
-        ("trace_mode", "opentelemetry"),
-    ];
-    for (name, wanted) in &request.settings {
-        let Some((_, value)) = settings.iter().find(|(known, _)| known == name) else {
-            return Err(unknown("trace", name, &settings.map(|(known, _)| known)));
-        };
-        // No value clears a setting, which leaves what is configured.
-        if wanted.value.iter().any(|wanted| wanted != value) {
-            let message = format!(
-                "trace setting '{name}' is not changed by calls: traces are OpenTelemetry's, and are configured in the file"
-            );
-            return Err(Status::new(Code::Unimplemented, message));
-        }
+    let settings = Settings::of_trace(plane);
+    for (name, wanted) in request.settings {
+        let wanted: Vec<Setting> = wanted.value.into_iter().map(Setting::Text).collect();
+        settings.check(&name, &wanted)?;
     }
-    let settings = settings.map(|(name, value)| {
-        let value = vec![value.to_owned()];
-        (name.to_owned(), SettingValue { value })
+    let settings = settings.values.into_iter().map(|(name, value)| {
+        let value = match value {
+            Setting::Text(value) => value,
+            Setting::Flag(value) => value.to_string(),
+            Setting::Count(value) => value.to_string(),
+        };
+        (name.to_owned(), SettingValue { value: vec![value] })
     });
-    Ok(TraceSettingResponse { settings: BTreeMap::from(settings) })
-}
-
-fn unknown(what: &str, name: &str, known: &[&str]) -> Status {
-    let known = known.join(", ");
-    let message = format!("there is no {what} setting '{name}'; there are {known}");
-    Status::new(Code::InvalidArgument, message)
+    Ok(TraceSettingResponse { settings: settings.collect() })
 }
 
 /// Why there is no shared memory.
 pub(super) fn no_shared_memory() -> Status {
-    let message = "shared memory is not supported: send tensors as raw_input_contents, which are not copied once they are read";
-    Status::new(Code::Unimplemented, message)
+    Status::new(Code::Unimplemented, NO_SHARED_MEMORY)
 }

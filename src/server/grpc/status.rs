@@ -45,8 +45,13 @@ impl Status {
 }
 
 /// The status number of a code.
-fn number(code: Code) -> HeaderValue {
-    HeaderValue::from_static(match code {
+pub(in crate::server) fn number(code: Code) -> i32 {
+    // One or two digits.
+    digits(code).parse().unwrap_or_default()
+}
+
+fn digits(code: Code) -> &'static str {
+    match code {
         Code::Ok => "0",
         Code::Cancelled => "1",
         Code::InvalidArgument => "3",
@@ -58,7 +63,7 @@ fn number(code: Code) -> HeaderValue {
         Code::Internal => "13",
         // What gRPC's own retries take for a reason to try again, after a pause.
         Code::Overloaded | Code::Unavailable => "14",
-    })
+    }
 }
 
 /// An answer that is a status and nothing else.
@@ -71,7 +76,7 @@ pub(in crate::server) fn refuse(code: Code, message: &str) -> Reply {
 /// The trailers of a status.
 pub(super) fn trailers(code: Code, message: &str) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(4);
-    trailers.insert(GRPC_STATUS, number(code));
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static(digits(code)));
     let cut = message.char_indices().map(|(at, _)| at).take_while(|&at| at <= LONGEST_MESSAGE);
     let cut = if message.len() > LONGEST_MESSAGE { cut.last().unwrap_or(0) } else { message.len() };
     let encoded = utf8_percent_encode(&message[..cut], ENCODED).to_string();

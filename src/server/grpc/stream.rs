@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::DataPlane;
@@ -24,6 +25,8 @@ use crate::protocol::grpc::{Frame, Parameter, error_frame, stream_frame};
 use crate::server::account::Call;
 use crate::server::reply::{Body, Reply};
 use crate::server::streamed::{Ended, Frames, Streamed};
+use crate::server::traced::end_rpc;
+use crate::telemetry::trace::Trace;
 
 /// Requests of one stream that are under way at once; more wait to be read.
 const PIPELINE: usize = 16;
@@ -92,14 +95,14 @@ where
 
 /// Answers `ModelStreamInfer`.
 pub(super) fn infer(plane: &Arc<DataPlane>, call: Call) -> Result<Reply, Status> {
-    let Call { head, body, received, id, .. } = call;
-    let messages = Messages::of(plane, head.headers, body, received)?;
+    let Call { head, body, received, id, trace } = call;
+    let messages = Messages::of(plane, &head.headers, body, received)?;
     let mut announced = Reply::of_grpc(Code::Ok, HeaderMap::new(), Body::default(), None);
     messages.announce(&mut announced);
-    let deadline = messages.deadline();
-    let is_strict = messages.head.get(STRICT).is_some_and(|value| value == "true");
-    let head = Arc::new(messages.head.clone());
-    let stream = Stream { plane: Arc::clone(plane), head, id, deadline, is_strict };
+    let deadline = messages.deadline;
+    let head = Arc::new(head.headers);
+    let is_strict = head.get(STRICT).is_some_and(|value| value == "true");
+    let stream = Stream { plane: Arc::clone(plane), head, id, trace, deadline, is_strict };
     let mut reply = reply(move |frames| async move {
         let drive = stream.drive(messages, frames);
         match deadline {
@@ -115,16 +118,20 @@ pub(super) fn infer(plane: &Arc<DataPlane>, call: Call) -> Result<Reply, Status>
     Ok(reply)
 }
 
+/// The method's name, in the spans of its questions.
+const METHOD: &str = "ModelStreamInfer";
+
 struct Stream {
     plane: Arc<DataPlane>,
     head: Arc<HeaderMap>,
     id: HeaderValue,
+    trace: Option<Arc<Trace>>,
     deadline: Option<Instant>,
     is_strict: bool,
 }
 
 impl Stream {
-    async fn drive(self, mut messages: Messages, frames: Frames) -> Result<(), Status> {
+    async fn drive(self, mut messages: Messages<Incoming>, frames: Frames) -> Result<(), Status> {
         let mut drain = self.plane.drain.clone();
         let mut pipeline = Pipeline::default();
         let mut number = 0_u64;
@@ -168,10 +175,18 @@ impl Stream {
         let received = Instant::now();
         let timeout = self.deadline.map(|deadline| deadline.saturating_duration_since(received));
         let id = numbered(&self.id, number);
+        let trace = self.trace.as_ref().map(|stream| stream.part(received));
         Box::pin(async move {
             let mut own = String::new();
-            let asker = Asker { head: &head, id: &id, received, timeout, trace: None };
-            match answer_one(&plane, &asker, message, &mut own).await {
+            let asker = Asker { head: &head, id: &id, received, timeout, trace: trace.as_deref() };
+            let outcome = answer_one(&plane, &asker, message, &mut own).await;
+            if let Some(trace) = &trace {
+                let refused = outcome.as_ref().err();
+                let code = refused.map_or(Code::Ok, |status| status.code);
+                let error = refused.map(|status| status.message.as_str());
+                end_rpc(trace, METHOD, code, &id, error);
+            }
+            match outcome {
                 Ok(frame) => (frame, None),
                 Err(status) => (error_frame(&status.message, &own), Some(status)),
             }

@@ -6,12 +6,17 @@ use super::forms;
 use super::{Needed, Operation, Schemas, document as written};
 use crate::error::Code;
 use crate::monitor::verdict::{Event, Histogram, History, Verdict};
-use crate::server::{admin, drift};
+use crate::server::{admin, compare, drift};
 
 const SEGMENT: (&str, Needed, &str) =
     ("segment", Needed::Optional, "A part of the traffic, where it is split.");
 const FEATURE: (&str, Needed, &str) = ("feature", Needed::Always, "The feature's name.");
 const WINDOW: (&str, Needed, &str) = ("window", Needed::Optional, "5m, 1h, 24h, all or change.");
+/// Which pairs of versions.
+const PAIR: &[(&str, Needed, &str)] = &[
+    ("primary", Needed::Optional, "The version that answers."),
+    ("candidate", Needed::Optional, "The version that gets copies, or a remote one's address."),
+];
 
 pub(super) fn document() -> Value {
     let mut schemas = Schemas::default();
@@ -84,7 +89,12 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
         "type": "object", "required": ["events"],
         "properties": { "events": { "type": "array", "items": event } },
     });
-    let order = forms::order(schemas);
+    let text = json!({ "type": ["string", "null"] });
+    let rows = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let acknowledge =
+        forms::order(schemas, "Acknowledge", json!({ "feature": text, "segment": text }));
+    let freeze = forms::order(schemas, "Freeze", json!({}));
+    let rebase = forms::order(schemas, "Rebase", json!({ "rows": rows }));
     let told = json!({
         "type": "object", "required": ["model", "version"],
         "properties": {
@@ -92,12 +102,28 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
             "acknowledged": { "type": "integer" },
         },
     });
-    let command = |path, summary| {
+    let command = |path, summary, order: Value| {
         Operation::post(path, "monitoring", summary, told.clone())
-            .may_take(order.clone())
+            .may_take(order)
             .refuses(&[Code::NotFound, Code::Conflict])
     };
     vec![
+        Operation::get(
+            "/api/v1/compare",
+            "traffic",
+            "All pairs of versions that are compared, in short.",
+            schemas.of::<compare::Comparisons<'static>>(),
+        )
+        .query(PAIR)
+        .refuses(&[Code::InvalidArgument]),
+        Operation::get(
+            "/api/v1/compare/{model}",
+            "traffic",
+            "How the answers of a model's candidates compare with the primary's.",
+            schemas.of::<compare::OfModel<'static>>(),
+        )
+        .query(PAIR)
+        .refuses(&[Code::InvalidArgument, Code::NotFound]),
         Operation::get(
             "/api/v1/drift",
             "monitoring",
@@ -156,11 +182,20 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .refuses(FOUND)
         .refuses(&[Code::Conflict]),
-        command("/api/v1/drift/{model}[/{version}]/acknowledge", "Somebody has seen the drift."),
+        command(
+            "/api/v1/drift/{model}[/{version}]/acknowledge",
+            "Somebody has seen the drift.",
+            acknowledge,
+        ),
         command(
             "/api/v1/drift/{model}[/{version}]/freeze",
             "What is being learned becomes the baseline.",
+            freeze,
         ),
-        command("/api/v1/drift/{model}[/{version}]/rebase", "The next rows become the baseline."),
+        command(
+            "/api/v1/drift/{model}[/{version}]/rebase",
+            "The next rows become the baseline.",
+            rebase,
+        ),
     ]
 }

@@ -22,7 +22,7 @@ pub(super) struct Classes {
 }
 
 /// A pair of classes and its rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Confused {
     /// What the primary said.
     pub primary: String,

@@ -26,7 +26,7 @@ pub(super) struct Drift {
 }
 
 /// The same, as it is told.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct OutputDrift {
     /// What of the output: a column, its largest value, its class.
     pub name: String,

@@ -91,7 +91,7 @@ impl Durations {
 }
 
 /// As people read it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct DurationSummary {
     /// How many.
     pub count: u64,

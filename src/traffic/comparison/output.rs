@@ -86,7 +86,7 @@ impl OutputPlan {
 }
 
 /// Differences of numbers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Differences {
     /// Pairs of numbers.
     pub elements: u64,
@@ -189,7 +189,7 @@ pub(super) struct RowVerdict {
 }
 
 /// One output's comparison, as it is told.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct OutputReport {
     /// Its name.
     pub name: String,

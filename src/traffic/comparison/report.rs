@@ -10,7 +10,7 @@ use super::output::OutputReport;
 
 /// What was counted since a pair of versions began to be compared. All of it only grows, so what
 /// happened in between is the difference of two readings ([`Counts::since`]).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Requests that were copied to the candidate and came to an end on both sides.
     pub requests: u64,
@@ -63,7 +63,7 @@ impl Counts {
 }
 
 /// Which two are compared.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 pub struct Pair {
     /// The model.
     pub model: String,
@@ -78,7 +78,7 @@ pub struct Pair {
 }
 
 /// The times of both.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Latency {
     /// What is compared: time in the engine, or from request to answer.
     pub measure: &'static str,
@@ -99,7 +99,7 @@ pub struct Latency {
 }
 
 /// A part of the traffic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SegmentCounts {
     /// Requests.
     pub requests: u64,
@@ -114,7 +114,7 @@ pub struct SegmentCounts {
 }
 
 /// A row on which the two differ, and what they were asked.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Disagreement {
     /// The request's id.
     pub request_id: String,
@@ -135,7 +135,7 @@ pub struct Disagreement {
 }
 
 /// Everything that is known of a pair.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Report {
     /// Which two.
     #[serde(flatten)]

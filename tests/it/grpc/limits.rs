@@ -205,7 +205,10 @@ fn swaps_under_load_fail_no_call() {
         .collect();
     for round in 0..10 {
         let version = 1 + round % 2;
-        server.file("digits/model.toml", format!("primary = {version}").as_bytes());
+        server.file(
+            "digits/model.toml",
+            format!("versions = \"all\"\nprimary = {version}").as_bytes(),
+        );
         eventually("the primary to change", || {
             let client = Client::connect(address);
             let answer = client.infer(digit()).unwrap();
