@@ -349,7 +349,7 @@ mod tests {
             let store = Sqlite::open(&path).await.unwrap();
             let Remembered { rollouts, steering } = store.remembered().await.unwrap();
             let expected = RolloutRecord { id: 1, progress: "[5]".to_owned(), ..record("m") };
-            assert_eq!(rollouts, [expected.clone()]);
+            assert_eq!(rollouts, std::slice::from_ref(&expected));
             assert_eq!(steering[0].wish, "latest");
             let ended = RolloutRecord { state: "promoted".to_owned(), stage: 3, ..expected };
             let change = Change {

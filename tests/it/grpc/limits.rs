@@ -228,7 +228,7 @@ fn bare(server: &Server, head: &[(&str, &str)], pieces: &[&[u8]], ends: bool) ->
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(server.grpc).await.unwrap();
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(async move { drop(connection.await) });
+        drop(runtime.spawn(async move { drop(connection.await) }));
         let mut client: SendRequest<Bytes> = client.ready().await.unwrap();
         let mut request = http::Request::builder()
             .method("POST")
@@ -273,7 +273,8 @@ fn confused_and_slow_clients_get_their_status() {
     let (head, tail) = framed.split_at(3);
     assert_eq!(bare(&server, &[GRPC], &[head, tail], true).0, "0");
     let gzip = [GRPC, ("grpc-encoding", "gzip")];
-    let cases: [(&[(&str, &str)], &[u8], bool, &str, &str); 12] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8], bool, &'a str, &'a str);
+    let cases: [Case<'_>; 12] = [
         (&[], &framed, true, "415", ""),
         (&[("content-type", "application/json")], &framed, true, "415", ""),
         (&[GRPC], &[], true, "3", "the call has no message"),
