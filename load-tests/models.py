@@ -70,7 +70,8 @@ def boosted() -> onnx.ModelProto:
     """500 trees of 31 leaves, as LightGBM exports them."""
     x = RANDOM.normal(size=(20_000, 30)).astype(np.float32)
     y = (x @ RANDOM.normal(size=30) + RANDOM.normal(size=len(x)) > 0).astype(int)
-    trees = lightgbm.LGBMClassifier(n_estimators=500, num_leaves=31, verbose=-1, random_state=0)
+    trees = lightgbm.LGBMClassifier(n_estimators=500, num_leaves=31, verbose=-1, random_state=0,
+                                    n_jobs=1)
     types = [("x", FloatTensorType([None, 30]))]
     return convert_lightgbm(trees.fit(x, y), initial_types=types, target_opset=15, zipmap=False)
 

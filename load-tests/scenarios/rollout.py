@@ -289,7 +289,7 @@ def inconsistent(client: Client, before: dict | None) -> str | None:
         return f"steered to {steered['steering']}, primary {model['primary']}"
     if rollout and rollout["state"] == "running":
         shares = {"shadow": steered["steering"]["shadows"], "canary": steered["steering"]["canaries"],
-                  "full": steered["steering"]["warm"]}
+                  "full": model["primary"] == 2}
         kind = rollout["stage_name"].split()[0]
         if [name for name, share in shares.items() if share] != [kind]:
             return f"in stage {rollout['stage_name']}, steered to {steered['steering']}"

@@ -70,6 +70,7 @@ pub(super) fn load(
             file.and_then(|file| Baseline::read(&file, &digest).map_err(|error| error.to_string()));
         baseline.map(Arc::new).map_err(|error| format!("{}: {error}", repository::BASELINE_FILE))
     });
+    let is_batchable = onnx.signature().is_batchable();
     let plan = Plan::compile(Arc::new(onnx), &demands.shapes)?;
     let warm_up = plan.warm_up()?;
     let larger = plan.time_rows(LARGER, warm_up.free_size);
@@ -93,7 +94,7 @@ pub(super) fn load(
         n_golden,
         warm_up,
         rows_keep_bits,
-        gains_by_batches: gains && rows_keep_bits,
+        gains_by_batches: gains && rows_keep_bits && is_batchable,
         larger: larger.map(|took: Duration| (LARGER, took)),
         took: start.elapsed(),
     })

@@ -106,8 +106,11 @@ impl Driver {
                 }
                 return Err(CommandError::Change(error));
             }
-            // The version to go back to does not serve any more, or the model is unloaded.
-            tracing::error!(model, %error, "the way back cannot be made as wished");
+            // Too many changes wait for the registry, or it goes down: it is tried again, and the
+            // store is told what is.
+            let is_true = self.active.get(model).map(|active| active.record.clone());
+            self.unwritten.insert(model.to_owned(), is_true);
+            return Err(CommandError::Change(error));
         }
         match steering.zip(record) {
             Some((steering, record)) => {
@@ -220,6 +223,40 @@ impl Driver {
         }
     }
 
+    /// What a stage does to the traffic.
+    pub(super) fn steering_of(
+        &self,
+        stage: StageKind,
+        model: &str,
+        primary: u64,
+        candidate: u64,
+    ) -> Steering {
+        let warm = self.kept_warm(model, primary, candidate);
+        match stage {
+            StageKind::Shadow(share) => {
+                Steering { shadows: vec![(candidate, share)], warm, ..Steering::primary(primary) }
+            }
+            StageKind::Canary(share) => {
+                Steering { canaries: vec![(candidate, share)], warm, ..Steering::primary(primary) }
+            }
+            StageKind::Full => Steering { warm: vec![primary], ..Steering::primary(candidate) },
+        }
+    }
+
+    /// What an earlier promotion of the primary keeps warm: the way back from it stays open while
+    /// another version is tried.
+    fn kept_warm(&self, model: &str, primary: u64, candidate: u64) -> Vec<u64> {
+        let steered = self.steered.get(model).filter(|s| s.steering.primary == primary);
+        let warm = steered.map(|steered| steered.steering.warm.iter().copied());
+        let table = self.parts.registry.live();
+        // One that is gone would have the whole refused.
+        let serves = |version: &u64| {
+            let found = table.models.get(model);
+            *version != candidate && found.is_some_and(|found| found.versions.contains_key(version))
+        };
+        warm.into_iter().flatten().filter(serves).collect()
+    }
+
     /// The next stage, or the end where there is none.
     pub(super) async fn advance(&mut self, model: &str) {
         let Some(active) = self.active.get(model) else { return };
@@ -243,7 +280,7 @@ impl Driver {
             ..active.record.clone()
         };
         let what = format!("stage: {stage}");
-        let steering = steering_of(stage, record.primary, record.candidate);
+        let steering = self.steering_of(stage, model, record.primary, record.candidate);
         let wanted = Wanted {
             model,
             rollout: Some(record.clone()),
@@ -276,7 +313,7 @@ impl Driver {
     ) -> Result<(), CommandError> {
         let Some(active) = self.active.get(model) else { return Ok(()) };
         let record = ended(&active.record, states::PROMOTED, &reason);
-        let steering = steering_of(StageKind::Full, record.primary, record.candidate);
+        let steering = self.steering_of(StageKind::Full, model, record.primary, record.candidate);
         let wanted = Wanted {
             model,
             rollout: Some(record.clone()),
@@ -310,7 +347,10 @@ impl Driver {
             model,
             rollout: Some(record.clone()),
             // Without the version before, the file says what serves.
-            steering: is_there.then(|| Steering::primary(record.primary)),
+            steering: is_there.then(|| Steering {
+                warm: self.kept_warm(model, record.primary, record.candidate),
+                ..Steering::primary(record.primary)
+            }),
             said: Said { who, what, reason: reason.clone() },
             figures: serde_json::to_string(&active.gates).unwrap_or_default(),
             is_urgent: true,
@@ -450,18 +490,5 @@ fn as_change(model: &str, record: Option<SteeringRecord>) -> SteeringChange {
     match record {
         Some(record) => SteeringChange::Set(record),
         None => SteeringChange::Withdraw { model: model.to_owned() },
-    }
-}
-
-/// What a stage does to the traffic.
-pub(super) fn steering_of(stage: StageKind, primary: u64, candidate: u64) -> Steering {
-    match stage {
-        StageKind::Shadow(share) => {
-            Steering { shadows: vec![(candidate, share)], ..Steering::primary(primary) }
-        }
-        StageKind::Canary(share) => {
-            Steering { canaries: vec![(candidate, share)], ..Steering::primary(primary) }
-        }
-        StageKind::Full => Steering { warm: vec![primary], ..Steering::primary(candidate) },
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::change::{Said, Wanted, steering_of};
+use super::change::{Said, Wanted};
 use super::driver::{Active, Driver, Rollouts};
 use super::evidence::Evidence;
 use super::{states, wish};
@@ -214,7 +214,7 @@ impl Driver {
         let wanted = Wanted {
             model,
             rollout: Some(record.clone()),
-            steering: Some(steering_of(kind, primary, candidate)),
+            steering: Some(self.steering_of(kind, model, primary, candidate)),
             said: Said { who, what: "started", reason: reason.to_owned() },
             figures: record.plan.clone(),
             is_urgent: false,

@@ -302,6 +302,10 @@ where
 ///
 /// The future is moved from layer to layer, bytes that are not used yet included. So it is to be
 /// small: the call has one place in it, and routes that are seldom taken have their memory elsewhere.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold the call twice: as its argument and as the variable"
+)]
 fn handle(
     plane: Arc<DataPlane>,
     mut call: Call,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Call;
 use super::admin::{AdminPlane, BODY_TIME};
 use super::body;
+use super::order::object;
 use super::reply::Reply;
 use super::route::Methods;
 use crate::error::Code;
@@ -167,17 +168,14 @@ async fn obey(plane: &AdminPlane, call: Call, model: &str, order: Order) -> Repl
         Ok(text) => text,
         Err(error) => return Reply::fault(&error),
     };
-    let given: Given = match text.is_empty() {
-        true => Given::default(),
-        false => match serde_json::from_slice(&text) {
-            Ok(given) => given,
-            Err(error) => {
-                let message = format!(
-                    "the body: {error}; expected {{\"version\": 2, \"who\": \"...\", \"reason\": \"...\"}}, each of them optional"
-                );
-                return Reply::error(Code::InvalidArgument, &message);
-            }
-        },
+    let given: Given = match object(&text) {
+        Ok(given) => given,
+        Err(message) => {
+            let message = format!(
+                "{message}; expected {{\"version\": 2, \"who\": \"...\", \"reason\": \"...\"}}, each of them optional"
+            );
+            return Reply::error(Code::InvalidArgument, &message);
+        }
     };
     let Given { version, who, reason } = given;
     let command = match order {

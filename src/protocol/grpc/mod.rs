@@ -36,11 +36,7 @@ pub use timeout::parse_timeout;
     missing_docs,
     clippy::derive_partial_eq_without_eq,
     clippy::doc_markdown,
-    clippy::enum_variant_names,
-    clippy::large_enum_variant,
     clippy::must_use_candidate,
-    clippy::return_self_not_must_use,
-    clippy::too_long_first_doc_paragraph,
     reason = "generated; proto/ documents it"
 )]
 pub mod proto {

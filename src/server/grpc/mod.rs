@@ -147,6 +147,10 @@ pub(super) fn label(path: &str) -> Label {
 
 /// Answers a call. The call has one place in the future, which is moved from layer to layer, and what
 /// is seldom called has its memory elsewhere.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold the call twice: as its argument and as the variable"
+)]
 pub(super) fn handle(
     plane: Arc<GrpcPlane>,
     mut call: Call,

@@ -22,6 +22,7 @@ pub(super) fn document() -> Value {
     let mut schemas = Schemas::default();
     let mut operations = status(&mut schemas);
     operations.extend(monitoring(&mut schemas));
+    operations.extend(rollouts(&mut schemas));
     written(
         "Tidegate: admin plane",
         "Metrics, status, configuration and monitoring.",
@@ -75,6 +76,47 @@ fn status(schemas: &mut Schemas) -> Vec<Operation> {
         .takes(false, &[("text/plain", json!({ "type": "string" }), None)])
         .refuses(&[Code::Conflict]),
     ]
+}
+
+fn rollouts(schemas: &mut Schemas) -> Vec<Operation> {
+    let view = json!({ "type": "object" });
+    let text = json!({ "type": ["string", "null"] });
+    let number = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let order = forms::order(schemas, "RolloutOrder", json!({ "version": number, "reason": text }));
+    let history = json!({
+        "type": "object", "required": ["history"],
+        "properties": { "history": { "type": "array", "items": { "type": "object" } } },
+    });
+    let mut operations = vec![
+        Operation::get("/api/v1/rollouts", "rollouts", "All rollouts.", view.clone()),
+        Operation::get(
+            "/api/v1/rollouts/{model}",
+            "rollouts",
+            "What is known of a model's rollout.",
+            view.clone(),
+        )
+        .refuses(&[Code::NotFound]),
+        Operation::get("/api/v1/history", "rollouts", "What was done, the last first.", history)
+            .query(&[
+                ("model", Needed::Optional, "Of this model only."),
+                ("most", Needed::Optional, "Lines, at most."),
+            ])
+            .refuses(&[Code::InvalidArgument]),
+    ];
+    for (path, summary) in [
+        ("/api/v1/rollouts/{model}/start", "Starts a rollout."),
+        ("/api/v1/rollouts/{model}/pause", "It stays where it is."),
+        ("/api/v1/rollouts/{model}/resume", "It goes on."),
+        ("/api/v1/rollouts/{model}/abort", "It ends, and the version before serves."),
+        ("/api/v1/rollouts/{model}/promote", "A version becomes the primary."),
+        ("/api/v1/rollouts/{model}/rollback", "The version before becomes the primary."),
+        ("/api/v1/rollouts/{model}/release", "What serves is the settings' choice again."),
+    ] {
+        let operation = Operation::post(path, "rollouts", summary, view.clone());
+        operations
+            .push(operation.may_take(order.clone()).refuses(&[Code::NotFound, Code::Conflict]));
+    }
+    operations
 }
 
 fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {

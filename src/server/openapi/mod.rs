@@ -125,6 +125,8 @@ impl Operation {
         let mut parameters: Vec<Value> = names.map(|(name, _)| path_parameter(name)).collect();
         parameters.extend(self.query.iter().map(|(name, needed, description)| {
             let schema = match *name {
+                "most" => json!({ "type": "integer", "minimum": 1, "maximum": 10_000 }),
+                "primary" => json!({ "type": "integer", "minimum": 0 }),
                 "after" => json!({ "type": "integer", "minimum": 0 }),
                 // An empty name is one that no model has.
                 "model" => json!({ "type": "string" }),

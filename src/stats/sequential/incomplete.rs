@@ -62,7 +62,7 @@ mod tests {
     fn tails_are_those_of_scipy() {
         // The logarithm of `mpmath.betainc(a, b, 0, x, regularized=True)` of mpmath 1.4.
         for (x, a, b, expected) in [
-            (0.5, 1.0, 1.0, -0.693_147_180_559_945_3),
+            (0.5, 1.0, 1.0, -std::f64::consts::LN_2),
             (0.02, 1.0, 49.0, -0.464_581_100_762_586_6),
             (0.3, 4.0, 9.0, -0.678_289_649_209_307),
             (0.9, 4.0, 9.0, -1.658_350_137_506_248e-7),
