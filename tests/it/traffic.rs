@@ -274,27 +274,26 @@ fn rows(n: usize) -> String {
 
 #[test]
 fn a_shadow_that_hangs_is_given_up_and_holds_up_nobody() {
-    let server = slow_shadow("timeout = \"50ms\"\nqueue = 8");
+    let server = slow_shadow("timeout = \"50ms\"\nqueue = 2");
     let body = rows(300);
     let path = "/v2/models/m/infer";
-    let started = std::time::Instant::now();
     let answers = send(&server, path, 60, |_| (vec![], body.clone()));
     assert_eq!(share(&versions(&answers), "1"), 1.0);
-    let took = started.elapsed();
     let outcome = |outcome: &str| {
         let outcome = format!("outcome=\"{outcome}\"");
         server.metric("tidegate_shadow_copies_total", &[&outcome])
     };
     eventually("the shadow to be given up", || (outcome("timed_out") >= 1.0).then_some(()));
-    // All but those that wait for the shadow's one place are dropped, and counted.
-    eventually("the others to be dropped", || {
+    // While it has the shadow's one place others wait, or are dropped: each comes to one end.
+    eventually("each copy to come to its end", || {
         let known = outcome("timed_out") + outcome("dropped") + outcome("compared");
-        (outcome("dropped") >= 40.0 && known <= 60.0).then_some(())
+        (known == 60.0).then_some(())
     });
+    assert!(outcome("dropped") >= 1.0);
     let report = compared(&server, "m", 1);
-    assert!(report["dropped"].as_f64().unwrap() >= 40.0, "{report}");
+    assert!(report["dropped"].as_f64().unwrap() >= 1.0, "{report}");
     assert!(report["counts"]["timed_out"].as_u64().unwrap() >= 1, "{report}");
-    assert!(took.as_secs() < 30, "{took:?}");
+    assert!(report["last_error"].as_str().unwrap().contains("no answer in time"), "{report}");
 }
 
 #[test]
