@@ -104,7 +104,7 @@ impl Choice {
     ) {
         let Some(copies) = self.copies() else { return };
         let Observed { id, inputs, outputs } = observed;
-        let (computed, total) = (timings.compute, timings.total);
+        let total = timings.total;
         shadows.offer(&OfferedCopy {
             copies,
             primary,
@@ -112,7 +112,7 @@ impl Choice {
             segment: segment(copies, primary, question),
             at: now_ms(),
             inputs,
-            answer: Ok(OfferedAnswer { outputs, computed, total }),
+            answer: Ok(OfferedAnswer { outputs, total }),
         });
     }
 
