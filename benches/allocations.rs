@@ -108,7 +108,7 @@ fn gateway(root: &Path) -> Result<SocketAddr, Box<dyn std::error::Error>> {
         (http.local_addr()?, admin.local_addr()?)
     };
     let text = format!(
-        "[server]\nhttp = \"{address}\"\nadmin = \"{admin}\"\n[repository]\npath = {:?}\n\
+        "[server]\nhttp = \"{address}\"\ngrpc = \"off\"\nadmin = \"{admin}\"\n[repository]\npath = {:?}\n\
          watch = false\npoll = \"0s\"\n[log]\nlevel = \"warn\"\naccess = \"off\"\n",
         root.join("models")
     );

@@ -7,8 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import onnx
+import pyarrow as pa
+from onnxmltools import convert_lightgbm
+from onnxmltools.convert.common.data_types import FloatTensorType
 from onnx import TensorProto, helper, numpy_helper
 
 RANDOM = np.random.default_rng(0)
@@ -62,12 +66,23 @@ def identity() -> onnx.ModelProto:
     return model([helper.make_node("Identity", ["x"], ["y"])], [], [3, 224, 224], [3, 224, 224])
 
 
+def boosted() -> onnx.ModelProto:
+    """500 trees of 31 leaves, as LightGBM exports them."""
+    x = RANDOM.normal(size=(20_000, 30)).astype(np.float32)
+    y = (x @ RANDOM.normal(size=30) + RANDOM.normal(size=len(x)) > 0).astype(int)
+    trees = lightgbm.LGBMClassifier(n_estimators=500, num_leaves=31, verbose=-1, random_state=0,
+                                    n_jobs=1)
+    types = [("x", FloatTensorType([None, 30]))]
+    return convert_lightgbm(trees.fit(x, y), initial_types=types, target_opset=15, zipmap=False)
+
+
 MODELS = {
     "mlp-64-32": (lambda: perceptron(30, 64, 32, 2), 30),
     "mlp-512-512": (lambda: perceptron(30, 512, 512, 2), 30),
     "cnn": (lambda: convolutions(4), 16),
     "heavy": (lambda: convolutions(250), 16),
     "identity": (identity, None),
+    "lightgbm": (boosted, 30),
 }
 
 
@@ -89,6 +104,15 @@ def binary_request(folder: Path) -> None:
     (folder / "binary.length").write_text(str(len(head)))
 
 
+def table(folder: Path, count: int, features: int) -> None:
+    """Rows in columns, as an Arrow stream; and as they are, twice over."""
+    x = RANDOM.normal(size=(2 * count, features)).astype(np.float32)
+    (folder / "rows.f32").write_bytes(x.tobytes())
+    columns = pa.table({f"x_{column}": x[:count, column] for column in range(features)})
+    with pa.ipc.new_stream(folder / "rows.arrow", columns.schema) as stream:
+        stream.write_table(columns)
+
+
 def main() -> None:
     root = Path(sys.argv[1])
     for name, (make, features) in MODELS.items():
@@ -101,6 +125,7 @@ def main() -> None:
                 (folder / f"requests-{rows}.jsonl").write_text(lines + "\n")
         else:
             binary_request(folder)
+    table(root / "lightgbm", 10_000, 30)
 
 
 main()

@@ -141,7 +141,10 @@ pub trait Fault: std::error::Error {
 
 /// The name that was probably meant by one that is unknown, where one is near enough.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = names.into_iter().map(|name| (strsim::jaro_winkler(wrong, name), name));
+    // One slip, of which two letters in the wrong order is the likeliest, is as near as it gets.
+    let is_slip = |name: &str| name.len() > 2 && strsim::damerau_levenshtein(wrong, name) == 1;
+    let likeness = |name| if is_slip(name) { 1.0 } else { strsim::jaro_winkler(wrong, name) };
+    let likeness = names.into_iter().map(|name| (likeness(name), name));
     let best = likeness.max_by(|a, b| a.0.total_cmp(&b.0));
     best.filter(|(likeness, _)| *likeness > 0.8).map(|(_, name)| name)
 }

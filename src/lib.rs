@@ -14,14 +14,18 @@
 //! | 2 | [`engine`] | ONNX file to executable plan |
 //! | 2 | [`repository`] | where versions come from |
 //! | 2 | [`dataset`] | rows of files as tensors |
+//! | 2 | [`store`] | durable state |
+//! | 2 | [`handoff`] | from many threads to one, in reused memory |
 //! | 2 | (store) | durable state |
 //! | 3 | [`scheduler`] | inline or pooled execution, batching, admission, deadlines |
 //! | 3 | [`monitor`] | baseline, cells, ticks, drift, outliers, performance |
+//! | 3 | [`capture`], (governance) | recording; roles and audit |
+//! | 3 | [`traffic`] | which version answers |
 //! | 3 | (capture), (governance) | recording; roles and audit |
 //! | 3 | [`traffic`] | which version answers, who gets copies, comparison |
 //! | 4 | [`registry`] | the live table, prepare and commit, retire and reap |
 //! | 5 | [`observe`], [`alert`] | the one observation of an answer; verdicts out |
-//! | 5 | (rollout) | stages and gates |
+//! | 5 | [`rollout`] | stages and gates |
 //! | 6 | [`server`] | listeners, the stack, both planes' handlers, status codes, drain |
 //! | 6 | (console) | pages |
 //! | 7 | [`app`] | the composition root |
@@ -36,9 +40,12 @@ pub mod telemetry;
 
 pub mod dataset;
 pub mod engine;
+pub mod handoff;
 pub mod protocol;
 pub mod repository;
+pub mod store;
 
+pub mod capture;
 pub mod monitor;
 pub mod scheduler;
 pub mod traffic;
@@ -47,6 +54,7 @@ pub mod registry;
 
 pub mod alert;
 pub mod observe;
+pub mod rollout;
 
 pub mod server;
 

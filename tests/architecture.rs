@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 9] = [
     &["error", "tensor"],
     &["telemetry", "config", "stats"],
-    &["protocol", "engine", "repository", "dataset", "store"],
+    &["protocol", "engine", "repository", "dataset", "store", "handoff"],
     &["scheduler", "monitor", "capture", "traffic", "governance"],
     &["registry"],
     &["rollout", "observe", "alert"],

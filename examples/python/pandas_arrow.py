@@ -5,7 +5,7 @@ decides rightly:
 
     400 loans, 400 answers by car-loan version 1
        car_value  loan_length salary_range  probability  label
-    0    12638.0         21.0   0 - 20K €     0.772514      1
+    0    12638.0         21.0    0 - 20K €     0.772513      1
     ...
     92 % as the data say
 """

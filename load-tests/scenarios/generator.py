@@ -18,7 +18,7 @@ NUMBER = itertools.count()
 
 def command(arguments: argparse.Namespace, server: Server, path: str, bodies: list, seconds: float,
             connections: int, report: Path, *options: object) -> list:
-    return [harness.binary(arguments, "load"), "--url", server.url(path), *bodies,
+    return [harness.binary(arguments, server.generator), "--url", server.url(path), *bodies,
             "--connections", connections, "--warmup", "500ms",
             "--duration", f"{round(seconds * 1000)}ms", "--json", report, *options]
 

@@ -245,6 +245,8 @@ class Server:
     process: Process
     port: int
     admin: int | None = None
+    grpc: int | None = None
+    generator: str = "load"
 
     def url(self, path: str) -> str:
         return f"http://{HOST}:{self.port}{path}"
@@ -268,15 +270,17 @@ def copy_models(arguments: argparse.Namespace, destination: Path) -> Path:
     return destination
 
 
-def write_config(folder: Path, repository: Path, settings: str = "") -> tuple[Path, int, int]:
+def write_config(folder: Path, repository: Path, settings: str = "",
+                 grpc_port: int | None = None) -> tuple[Path, int, int]:
     """A configuration on free ports, with `settings` at its end: its file, the port for predictions,
-    the one for administration."""
+    the one for administration. Over gRPC it serves only where a port is given for that."""
     http_port, admin_port = free_ports(2)
     file = folder / f"tidegate-{http_port}.toml"
     # JSON strings are TOML strings.
     file.write_text(f"""\
 [server]
 http = "{HOST}:{http_port}"
+grpc = "{f"{HOST}:{grpc_port}" if grpc_port else "off"}"
 admin = "{HOST}:{admin_port}"
 
 [repository]
@@ -296,13 +300,14 @@ access = "off"
 
 @contextlib.contextmanager
 def gateway(name: str, program: Path, folder: Path, repository: Path,
-            settings: str = "") -> Iterator[Server]:
+            settings: str = "", grpc: bool = False) -> Iterator[Server]:
     """A gateway that is ready, and ended afterwards."""
-    config, port, admin = write_config(folder, repository, settings)
+    grpc_port = free_ports(1)[0] if grpc else None
+    config, port, admin = write_config(folder, repository, settings, grpc_port)
     command = [program, "serve", "--config", config]
     with Process(command, folder / f"{name}-{port}.log") as process:
         wait_ready(process, port)
-        yield Server(name, process, port, admin)
+        yield Server(name, process, port, admin, grpc_port)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import generator
 import harness
 from harness import Server
 
-SUMMARY = "requests a second with 1 % of the requests traced, against tracing off"
+SUMMARY = "requests a second with 1 %% of the requests traced, against tracing off"
 MODEL = "mlp-64-32"
 PATH = f"/v2/models/{MODEL}/infer"
 TARGET = 0.97

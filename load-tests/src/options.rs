@@ -100,7 +100,7 @@ fn lines(text: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// `500ms`, `10s` or `2m`, at most [`LONGEST`].
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let millis = match unit {

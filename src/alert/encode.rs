@@ -197,6 +197,7 @@ fn postable(
         Kind::Drift => "has drifted",
         Kind::Performance => "performs worse than its baseline",
         Kind::Detector => "made a classical detector alarm",
+        Kind::Rollout => "was taken back by its rollout",
     };
     let summary = match features.as_slice() {
         [] => format!("{stream} {verb}"),

@@ -8,8 +8,10 @@ use crate::monitor::verdict::{Event, State, Subject};
 /// classical detectors.
 const DRIFT: &str = "drift";
 const PERFORMANCE: &str = "performance";
+const ROLLOUT: &str = "rollout";
 
-/// How long the alarm of a classical detector, which has no end of its own, is an alert.
+/// How long the alarm of a classical detector, or a rollout that was taken back, is an alert: neither
+/// has an end of its own.
 const MOMENT_MS: u64 = 10 * 60 * 1000;
 
 /// What an alert is about.
@@ -21,6 +23,8 @@ pub(super) enum Kind {
     Performance,
     /// A classical detector alarmed: a moment, which promises nothing of false alarms.
     Detector,
+    /// A rollout was taken back, or waits for somebody: a moment as well.
+    Rollout,
 }
 
 impl Kind {
@@ -28,6 +32,7 @@ impl Kind {
         match event.detector.as_str() {
             DRIFT => Self::Drift,
             PERFORMANCE => Self::Performance,
+            ROLLOUT => Self::Rollout,
             _ => Self::Detector,
         }
     }
@@ -38,6 +43,7 @@ impl Kind {
             Self::Drift => DRIFT,
             Self::Performance => PERFORMANCE,
             Self::Detector => "detector",
+            Self::Rollout => ROLLOUT,
         }
     }
 
@@ -47,13 +53,14 @@ impl Kind {
             Self::Drift => "TidegateDrift",
             Self::Performance => "TidegatePerformance",
             Self::Detector => "TidegateDetector",
+            Self::Rollout => "TidegateRollout",
         }
     }
 
     /// The label `severity`: inputs that move may be harmless, worse predictions are not.
     pub(super) fn severity(self) -> &'static str {
         match self {
-            Self::Drift => "warning",
+            Self::Drift | Self::Rollout => "warning",
             Self::Performance => "critical",
             Self::Detector => "info",
         }
@@ -140,7 +147,7 @@ impl Firing {
         let part = (event.feature.clone(), event.detector.clone());
         if event.to == State::Drifted {
             let new = Alert { key, since: event.at, ended: None, parts: BTreeMap::new() };
-            if new.key.kind == Kind::Detector {
+            if matches!(new.key.kind, Kind::Detector | Kind::Rollout) {
                 let parts = BTreeMap::from([(part, event.clone())]);
                 let ended = Some(event.at.saturating_add(MOMENT_MS));
                 return Some(Alert { ended, parts, ..new });

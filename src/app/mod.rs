@@ -2,14 +2,16 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `shadow`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `shadow`, `capture` and
+//! `upload`, `log`.
 
+mod evidence;
 mod reload;
+mod rollouts;
 mod source;
 mod threads;
 mod traces;
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -21,10 +23,12 @@ use tokio::sync::{mpsc, watch};
 pub use source::{ReadError, Source};
 
 use crate::alert;
+use crate::capture;
 use crate::config::Config;
 use crate::observe::{self, Told};
 use crate::registry::Registry;
 use crate::repository;
+use crate::rollout;
 use crate::scheduler::Pool;
 use crate::server::{self, Health, LastReload};
 use crate::telemetry::logging::{Format, Logging};
@@ -88,14 +92,19 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     telemetry.gauge(names::BUILD_INFO, &BUILD).set(1.0);
     let (http, admin) =
         (listen(config.server.http, "server.http")?, listen(config.server.admin, "server.admin")?);
+    let grpc = config.server.grpc.map(|address| listen(address, "server.grpc")).transpose()?;
     let addresses = (local(&http)?, local(&admin)?);
+    let grpc_address = grpc.as_ref().map(local).transpose()?;
     let n_threads = threads::Threads::of(&config.server);
     let busy = telemetry.gauge(names::COMPUTE_BUSY, &[]);
     let (pool, compute) =
         Pool::start(n_threads.compute, busy, threads::yield_to_io).map_err(start_error)?;
+    let mut kept = rollouts::open(&config, admin_runtime.handle())?;
+    let steered = std::mem::take(&mut kept.recalled.steered);
     let (registry, registry_threads) =
-        Registry::start(Arc::clone(&config), &telemetry, pool.clone(), BTreeMap::new())
+        Registry::start(Arc::clone(&config), &telemetry, pool.clone(), steered.clone())
             .map_err(AppError::Start)?;
+    kept.recalled.steered = steered;
     let alerts = alert::start(&config.alerts, &telemetry, admin_runtime.handle());
     let (tracer, exporting) = traces::start(&config.tracing, &telemetry, admin_runtime.handle())
         .map_err(AppError::Start)?;
@@ -113,6 +122,15 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         },
     )
     .map_err(start_error)?;
+    let (capture, capture_thread) = capture::start(
+        &telemetry,
+        &config.capture,
+        &config.digest,
+        &config.folder,
+        // As much as it needs, since what is not written in time is lost; it needs little.
+        threads::yield_to_io,
+    )
+    .map_err(start_error)?;
     let (shadows, shadow_thread) = observe::shadow::start(
         &registry,
         monitors.clone(),
@@ -121,6 +139,9 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         threads::yield_to_all,
     )
     .map_err(start_error)?;
+    let (rollouts, driver) = rollouts::start(kept, &registry, &telemetry, (&monitors, &shadows));
+    let recording = capture.clone();
+    shadows.tell(move |disagreed| observe::disagreements::record(&recording, disagreed));
     let shards = threads::Shards::start(n_threads).map_err(start_error)?;
     let health = Arc::new(Health::default());
     let (drain, drains) = watch::channel(false);
@@ -129,6 +150,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry: Arc::clone(&telemetry),
         health: Arc::clone(&health),
         monitors,
+        rollouts,
+        capture,
         tracer: tracer.clone(),
         shadows,
         drain: drains,
@@ -138,12 +161,14 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         // The first shard accepts for all.
         let _entered = runtimes[0].enter();
         let listener = tokio::net::TcpListener::from_std(http).map_err(start_error)?;
-        let (accepting, plane) = server::data_plane(&parts, listener, runtimes);
+        let grpc = grpc.map(tokio::net::TcpListener::from_std).transpose().map_err(start_error)?;
+        let (accepting, plane) = server::data_plane(&parts, listener, grpc, runtimes);
         drop(runtimes[0].spawn(accepting));
         plane
     };
     tracing::info!(
         http = %addresses.0,
+        grpc = %grpc_address.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         admin = %addresses.1,
         models = registry.live().models.len(),
         ms = started.elapsed().as_secs_f64() * 1e3,
@@ -157,6 +182,7 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         telemetry,
         logging: Arc::clone(&logging),
         alerts,
+        driver,
         tracer,
     };
     let limits = config.shutdown;
@@ -184,12 +210,15 @@ pub fn serve(source: Source) -> Result<(), AppError> {
     drop((registry, data));
     let shadow_thread = shadow_thread.end();
     let monitor_thread = monitor_thread.end();
+    let capture_threads = capture_thread.end();
     pool.close();
     shards.shut_down(JOIN_AT_MOST);
     admin_runtime.shutdown_timeout(JOIN_AT_MOST);
-    let threads =
-        registry_threads.0.into_iter().chain(compute).chain([monitor_thread, shadow_thread]);
+    let threads = registry_threads.0.into_iter().chain(compute);
+    let threads = threads.chain([monitor_thread, shadow_thread]);
     threads::join(threads, JOIN_AT_MOST);
+    // What was recorded is written, as long as what was accepted may be answered.
+    threads::join(capture_threads.into_iter(), limits.drain.max(JOIN_AT_MOST));
     tracing::info!("ended");
     drop(logging);
     Ok(())
@@ -224,6 +253,7 @@ struct AdminPart {
     telemetry: Arc<Telemetry>,
     logging: Arc<Logging>,
     alerts: alert::Sender,
+    driver: rollout::Driver,
     tracer: Tracer,
 }
 
@@ -236,7 +266,7 @@ impl AdminPart {
         mut ends: Ends,
         drain: impl Future<Output = ()>,
     ) -> Result<(), AppError> {
-        let Self { source, parts, registry, telemetry, logging, alerts, tracer } = self;
+        let Self { source, parts, registry, telemetry, logging, alerts, driver, tracer } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start_error)?;
         let now = unix_seconds();
         let last_reload = LastReload {
@@ -249,19 +279,21 @@ impl AdminPart {
         let (requests, received) = mpsc::channel(CONFIG_REQUESTS);
         let (accepting, _plane) =
             server::admin_plane(&parts, listener, requests, Arc::clone(&last_reload), now);
-        let reloader = Reloader::new(
+        let reloader = Reloader {
             source,
-            registry.clone(),
-            Arc::clone(&telemetry),
+            registry: registry.clone(),
+            telemetry: Arc::clone(&telemetry),
             logging,
             alerts,
+            rollouts: parts.rollouts.clone(),
+            capture: parts.capture.clone(),
             tracer,
-            last_reload,
-        );
+            last: last_reload,
+        };
         let looks = registry.clone();
         let _watch = watch_repository(&registry, move || looks.look());
         let background = async {
-            tokio::join!(accepting, reloader.run(received), upkeep(&telemetry));
+            tokio::join!(accepting, reloader.run(received), driver.run(), upkeep(&telemetry));
         };
         tokio::pin!(background);
         tokio::select! {

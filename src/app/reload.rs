@@ -10,10 +10,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Source, traces, unix_seconds};
 use crate::alert;
+use crate::capture::Capture;
 use crate::config::{Change, Config, Effect, difference};
 use crate::error::{Code, Fault};
 use crate::registry::Registry;
 use crate::repository;
+use crate::rollout::Rollouts;
 use crate::server::{ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 use crate::telemetry::logging::{Logging, parse_level};
 use crate::telemetry::trace::Tracer;
@@ -27,32 +29,21 @@ const PUBLISH: Duration = Duration::from_secs(1);
 
 /// Owns the running configuration.
 pub(super) struct Reloader {
-    source: Source,
-    registry: Registry,
-    telemetry: Arc<Telemetry>,
-    logging: Arc<Logging>,
-    alerts: alert::Sender,
-    tracer: Tracer,
-    last: Arc<Mutex<LastReload>>,
+    pub(super) source: Source,
+    pub(super) registry: Registry,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) logging: Arc<Logging>,
+    pub(super) alerts: alert::Sender,
+    pub(super) rollouts: Rollouts,
+    pub(super) capture: Capture,
+    pub(super) tracer: Tracer,
+    pub(super) last: Arc<Mutex<LastReload>>,
 }
 
 impl Reloader {
-    pub(super) fn new(
-        source: Source,
-        registry: Registry,
-        telemetry: Arc<Telemetry>,
-        logging: Arc<Logging>,
-        alerts: alert::Sender,
-        tracer: Tracer,
-        last: Arc<Mutex<LastReload>>,
-    ) -> Self {
-        let this = Self { source, registry, telemetry, logging, alerts, tracer, last };
-        this.publish(true);
-        this
-    }
-
     /// Serves requests, SIGHUP and file events for ever.
     pub(super) async fn run(self, mut requests: mpsc::Receiver<ConfigRequest>) {
+        self.publish(true);
         let (changed, mut changes) = mpsc::channel(1);
         let _watch = self.watch(changed);
         let mut hangups = signal(SignalKind::hangup()).ok();
@@ -134,6 +125,7 @@ impl Reloader {
             tracing::warn!(error, "the log keeps its level");
         }
         self.alerts.configure(&config.alerts);
+        self.capture.configured(&config.digest);
         traces::configure(&self.tracer, &config.tracing);
         let needs_restart = changes.iter().filter(|change| change.effect == Effect::Restart);
         let needs_restart = needs_restart.map(|change| change.key.clone()).collect();
@@ -149,8 +141,10 @@ impl Reloader {
         let config = Arc::new(config.map_err(|error| invalid(&error.to_string()))?);
         check_level(&config)?;
         let changes = self.changes(&config);
+        let disagreements = self.rollouts.disagreements(&config);
         let applied = self.registry.plan(config).await.map_err(|error| fault(&error))?;
-        Ok(changes.iter().map(ToString::to_string).chain(applied.changes).collect())
+        let lines = changes.iter().map(ToString::to_string).chain(applied.changes);
+        Ok(lines.chain(disagreements).collect())
     }
 
     fn changes(&self, config: &Config) -> Vec<Change> {

@@ -8,7 +8,6 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::config::{Server, ThreadCount};
-use crate::engine;
 
 /// Ticks between two looks at sockets and timers while tasks are ready. A request whose model runs
 /// inline is some 30 µs of work, 130 µs at most: 31 of them between looks keep a socket waiting
@@ -137,7 +136,6 @@ impl Shards {
 /// whose clients wait for microseconds, and compute threads run what takes milliseconds anyway.
 pub(super) fn yield_to_io() {
     be_nice(COMPUTE_NICENESS);
-    engine::make_way();
 }
 
 /// Lets all others go first: watching takes what they leave.

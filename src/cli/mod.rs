@@ -6,16 +6,22 @@
 
 mod alert;
 mod baseline;
+mod bundle;
 mod check;
 mod client;
 mod compare;
 mod completions;
 mod drift;
 mod feedback;
+mod history;
 mod inspect;
 mod plan;
 mod predict;
 mod predictions;
+mod promote;
+mod replay;
+mod rollback;
+mod rollout;
 mod rows;
 mod serve;
 mod table;
@@ -62,6 +68,12 @@ enum Command {
     Compare(compare::Compare),
     Alert(alert::Alert),
     Feedback(feedback::Feedback),
+    Rollout(rollout::RolloutCommand),
+    Promote(promote::Promote),
+    Rollback(rollback::Rollback),
+    History(history::History),
+    Replay(Box<replay::Replay>),
+    Bundle(bundle::Bundle),
     Completions(completions::Completions),
 }
 
@@ -128,6 +140,12 @@ pub fn run() -> ExitCode {
         Command::Compare(command) => command.run(),
         Command::Alert(command) => command.run(),
         Command::Feedback(command) => command.run(),
+        Command::Rollout(command) => command.run(),
+        Command::Promote(command) => command.run(),
+        Command::Rollback(command) => command.run(),
+        Command::History(command) => command.run(),
+        Command::Replay(command) => command.run(),
+        Command::Bundle(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     match outcome {

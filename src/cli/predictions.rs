@@ -94,6 +94,11 @@ impl Version {
         Ok(Self { model, number, folder, digest, plan, settings, classes, metadata })
     }
 
+    /// The model file's own metadata.
+    pub(super) fn metadata(&self) -> &[(String, String)] {
+        &self.metadata
+    }
+
     /// The file at `path`, whose columns must fill the inputs. `extras` are read beside them;
     /// `ignored` are columns that are no inputs.
     pub(super) fn rows(
@@ -115,7 +120,13 @@ impl Version {
             })
             .collect();
         let inputs = match_columns(dataset.columns(), &signature.inputs, &names, &reserved)
-            .map_err(named)?;
+            .map_err(|error| match error {
+                DatasetError::AnySize { .. } => failed(format!(
+                    "{}: {error}; let the server learn the baseline: [models.NAME.monitor] baseline = {{ learn = 20000 }}",
+                    path.display()
+                )),
+                error => named(error),
+            })?;
         for input in &inputs {
             let numbered =
                 |(place, name): (usize, &String)| *name == format!("{}_{place}", input.spec.name);

@@ -8,6 +8,7 @@ use super::Config;
 /// Keys that only a restart can change: sockets and threads exist once.
 const NEEDS_RESTART: &[&str] = &[
     "server.http",
+    "server.grpc",
     "server.admin",
     "server.shards",
     "server.io_threads",
@@ -16,6 +17,12 @@ const NEEDS_RESTART: &[&str] = &[
     "repository.watch",
     "observe.queue",
     "observe.queue_size",
+    "store.path",
+    "capture.queue",
+    "capture.queue_size",
+    "capture.spool",
+    "capture.spool_size",
+    "capture.hash_key_env",
     "shadowing.queue",
     "shadowing.queue_size",
     "shadowing.concurrency",

@@ -6,6 +6,7 @@
 //! `[models.NAME]` of the configuration, `model.toml` in the model's folder, `[defaults]`.
 
 mod alerts;
+mod capture;
 mod cors;
 mod difference;
 mod environment;
@@ -13,6 +14,7 @@ mod model;
 mod monitor;
 mod problem;
 mod raw;
+mod rollout;
 mod tracing;
 mod traffic;
 mod units;
@@ -26,6 +28,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use alerts::{Address, AlertEvent, AlertTarget, Alerts, EventMode, TargetKind, check_url};
+pub use capture::{Always, Capture, Captures, Redaction};
 pub use cors::Cors;
 pub use difference::{Change, Effect, difference};
 pub use model::{Batching, Model, Primary, Versions};
@@ -35,6 +38,7 @@ pub use monitor::{
 };
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
+pub use rollout::{Gates, Rollout, Stage, StageKind};
 pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
@@ -66,17 +70,23 @@ pub struct Config {
     pub reload: Reload,
     /// What may wait to be observed.
     pub observe: Observe,
+    /// What recorded predictions may take of the machine.
+    pub capture: Captures,
     /// What copies of requests may take of the machine.
     pub shadowing: Shadowing,
     /// Where spans go.
     pub tracing: Tracing,
     /// Who is told of drift.
     pub alerts: Alerts,
+    /// Where rollouts and what was promoted are kept; nothing where they are not.
+    pub store: Option<PathBuf>,
     /// The models that are named, with their settings.
     pub models: BTreeMap<String, Model>,
     /// `sha256:` and 64 hexadecimal digits over every key and its value, overrides included;
     /// comments and the order of keys do not matter.
     pub digest: String,
+    /// The file's folder, which paths are relative to.
+    pub folder: PathBuf,
     /// Every key, dotted, with its value as text.
     keys: BTreeMap<String, String>,
     defaults: RawModel,
@@ -88,6 +98,8 @@ pub struct Config {
 pub struct Server {
     /// The data plane's address.
     pub http: SocketAddr,
+    /// The data plane's address for gRPC; nothing where it is off.
+    pub grpc: Option<SocketAddr>,
     /// The admin plane's address.
     pub admin: SocketAddr,
     /// Runtimes that share out the data plane's connections.
@@ -274,14 +286,20 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         log,
         reload,
         observe,
+        capture,
         shadowing,
         tracing,
         alerts,
+        store,
         defaults,
         models,
     } = raw;
     let server = Server {
         http: address("server.http", &server.http, report),
+        grpc: match server.grpc.as_str() {
+            "off" => None,
+            text => Some(address("server.grpc", text, report)),
+        },
         admin: address("server.admin", &server.admin, report),
         shards: threads("server.shards", &server.shards, report),
         io_threads: threads("server.io_threads", &server.io_threads, report),
@@ -289,9 +307,14 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         timing: server.timing,
         cors: cors::validate(server.cors, report),
     };
-    if server.http == server.admin && server.http.port() != 0 {
-        report
-            .add("server.admin", format!("must differ from server.http, both are {}", server.http));
+    for (key, address, other, others) in [
+        ("server.admin", Some(server.admin), "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.http", Some(server.http)),
+        ("server.grpc", server.grpc, "server.admin", Some(server.admin)),
+    ] {
+        if let Some(address) = address.filter(|a| address == others && a.port() != 0) {
+            report.add(key, format!("must differ from {other}, both are {address}"));
+        }
     }
     let millisecond = HumanDuration(Duration::from_millis(1));
     for (key, value) in [
@@ -317,6 +340,10 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
     let shadowing = traffic::shadowing(&shadowing, report);
     let tracing = tracing::validate(tracing, report);
     let alerts = alerts::validate(alerts, folder, report);
+    if store.path.as_ref().is_some_and(String::is_empty) {
+        report.add("store.path", "must name a file");
+    }
+    let capture = capture::validate_machine(capture, report);
     let mut named = BTreeMap::new();
     let mut validated = BTreeMap::new();
     for (name, model) in models {
@@ -355,10 +382,13 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
             queue: observe.queue,
             queue_size: usize::try_from(observe.queue_size.0).unwrap_or(usize::MAX),
         },
+        capture,
         shadowing,
         tracing,
         alerts,
+        store: store.path.map(|path| folder.join(path)),
         models: validated,
+        folder: folder.to_owned(),
         digest: format!("sha256:{digest}"),
         keys,
         defaults,

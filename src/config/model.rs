@@ -5,8 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Report;
+use super::capture::{self, Capture};
 use super::monitor::{self, Monitor};
 use super::raw::{RawBatching, RawModel, RawPrimary, RawSignature, RawTensor, RawVersions};
+use super::rollout::{self, Rollout};
 use super::traffic::{self, Traffic};
 use crate::tensor::{Datatype, NamedShapes, Signature, TensorSpec};
 
@@ -42,6 +44,10 @@ pub struct Model {
     pub batching: Batching,
     /// How it is watched.
     pub monitor: Monitor,
+    /// How its new versions get to answer.
+    pub rollout: Rollout,
+    /// What is recorded of its predictions.
+    pub capture: Capture,
     /// Which versions share its traffic.
     pub traffic: Traffic,
 }
@@ -137,6 +143,8 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
     }
     let batching = batching(raw.batching.unwrap_or_default(), &at("batching"), report);
     let monitor = monitor::validate(raw.monitor.unwrap_or_default(), &at("monitor"), report);
+    let rollout = rollout::validate(raw.rollout.unwrap_or_default(), &at("rollout"), report);
+    let capture = capture::validate(raw.capture.unwrap_or_default(), &at("capture"), report);
     let traffic =
         traffic::validate(raw.traffic.unwrap_or_default(), &at("traffic"), &aliases, report);
     let shapes = raw.shapes.unwrap_or_default();
@@ -159,6 +167,8 @@ pub(super) fn validate(raw: RawModel, key: &str, report: &mut Report<'_>) -> Mod
             .map(|signature| self::signature(signature, &at("signature"), report)),
         batching,
         monitor,
+        rollout,
+        capture,
         traffic,
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::capture::{RawCapture, RawCaptures};
 use super::cors::RawCors;
 use super::monitor::RawMonitor;
+use super::rollout::RawRollout;
 use super::tracing::RawTracing;
 use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
@@ -27,9 +29,11 @@ pub(super) struct RawConfig {
     pub(super) log: RawLog,
     pub(super) reload: RawReload,
     pub(super) observe: RawObserve,
+    pub(super) capture: RawCaptures,
     pub(super) shadowing: RawShadowing,
     pub(super) tracing: RawTracing,
     pub(super) alerts: RawAlerts,
+    pub(super) store: RawStore,
     pub(super) defaults: RawModel,
     pub(super) models: BTreeMap<String, RawModel>,
 }
@@ -38,6 +42,7 @@ pub(super) struct RawConfig {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawServer {
     pub(super) http: String,
+    pub(super) grpc: String,
     pub(super) admin: String,
     pub(super) shards: RawThreads,
     pub(super) io_threads: RawThreads,
@@ -50,6 +55,7 @@ impl Default for RawServer {
     fn default() -> Self {
         Self {
             http: "127.0.0.1:8000".to_owned(),
+            grpc: "127.0.0.1:8001".to_owned(),
             admin: "127.0.0.1:8002".to_owned(),
             shards: RawThreads::default(),
             io_threads: RawThreads::default(),
@@ -200,6 +206,13 @@ impl Default for RawObserve {
     }
 }
 
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawStore {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<String>,
+}
+
 /// Settings of a model: of `[models.NAME]`, of `[defaults]`, and of `model.toml`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -230,6 +243,9 @@ pub(super) struct RawModel {
     pub(super) batching: Option<RawBatching>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) monitor: Option<RawMonitor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rollout: Option<RawRollout>,
+    pub(super) capture: Option<RawCapture>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) traffic: Option<RawTraffic>,
 }
@@ -306,6 +322,14 @@ impl RawModel {
             batching: self.batching.or(base.batching),
             // Its keys one by one as well: a model that sets one keeps the others' defaults.
             monitor: match (self.monitor, base.monitor) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            rollout: match (self.rollout, base.rollout) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
+            capture: match (self.capture, base.capture) {
                 (Some(own), Some(base)) => Some(own.over(base)),
                 (own, base) => own.or(base),
             },

@@ -45,9 +45,7 @@ pub fn match_columns(
     for spec in inputs {
         let dims = spec.shape.iter().skip(usize::from(!is_whole)).copied();
         let Some(width) = dims.product::<Dim>() else {
-            return Err(DatasetError::Column(format!(
-                "input {spec} has rows of any size, which columns cannot fill"
-            )));
+            return Err(DatasetError::AnySize { spec: spec.clone() });
         };
         let numbered = || (0..width).map(|column| format!("{}_{column}", spec.name)).collect();
         let named = names.get(&spec.name).filter(|names| names.len() == width).cloned();

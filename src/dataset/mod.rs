@@ -28,7 +28,7 @@ pub use arrow::read_arrow;
 pub use columns::{InputColumns, match_columns};
 pub use csv::read_csv;
 
-use crate::tensor::{Shape, Tensor, TensorError};
+use crate::tensor::{Shape, Tensor, TensorError, TensorSpec};
 
 /// Why a file does not give rows.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,12 @@ pub enum DatasetError {
     /// A column is not there.
     #[error("{0}")]
     Column(String),
+    /// An input has no fixed number of columns.
+    #[error("input {spec} has rows of any size, which columns cannot fill")]
+    AnySize {
+        /// The input.
+        spec: TensorSpec,
+    },
     /// A cell does not hold what it must.
     #[error("{place}, column '{column}': expected {expected}, got {actual}")]
     Cell {

@@ -78,7 +78,7 @@ impl Plan {
     /// fails on zeros.
     #[must_use]
     pub fn time_rows(&self, rows: usize, free_size: usize) -> Option<Duration> {
-        if !self.signature().is_batchable() {
+        if !self.signature().takes_rows() {
             return None;
         }
         let inputs = self.rows_of(Value::Zero, rows, free_size)?;
@@ -106,7 +106,7 @@ impl Plan {
     /// rows at once.
     #[must_use]
     pub fn gives_rows_their_bits(&self, rows: usize, free_size: usize) -> bool {
-        if !self.signature().is_batchable() {
+        if !self.signature().takes_rows() {
             return false;
         }
         let Some(inputs) = self.rows_of(Value::Varied, rows, free_size) else { return false };
@@ -219,6 +219,8 @@ fn filled(datatype: Datatype, shape: Shape, value: Value) -> Option<Tensor> {
 fn one_row(tensor: &Tensor, row: usize) -> Option<Tensor> {
     let size = tensor.data().len() / tensor.rows().max(1);
     tensor.datatype().size()?;
+    // An output may have fewer rows than it was asked for.
+    (row < tensor.rows()).then_some(())?;
     let mut shape = Shape::from_slice(tensor.shape());
     *shape.first_mut()? = 1;
     Tensor::new(tensor.datatype(), shape, tensor.data().slice(row * size..(row + 1) * size)).ok()

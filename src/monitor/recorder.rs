@@ -15,7 +15,7 @@ use super::labels::{FeedbackCounts, FeedbackRecord};
 use super::learning::{self, Learning};
 use super::performance::ScoreBaseline;
 use super::predictions;
-use super::reader::CellReader;
+use super::reader::{CellReader, RowCells};
 use super::render::CellSnapshot;
 use super::rows::Rows;
 use super::rules::{Judge, Judgement};
@@ -55,7 +55,15 @@ pub struct Recorder {
     unlabelled: Option<ScoreBaseline>,
     /// Who judges rows in the request, once there is a baseline; read by requests, without a lock.
     judge: ArcSwapOption<Judge>,
+    /// Who scores rows for others, once there is a baseline; read without the lock.
+    scorer: ArcSwapOption<Scorer>,
     inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Scorer {
+    reader: Arc<CellReader>,
+    threshold: f32,
 }
 
 #[derive(Debug)]
@@ -94,13 +102,22 @@ impl Recorder {
         settings: Monitor,
         watched: Watched<'_>,
     ) -> Result<Option<Self>, String> {
+        Self::starting(subject, settings, watched, now_ms())
+    }
+
+    /// The same, for what is or was seen from `now` on.
+    pub fn starting(
+        subject: Subject,
+        settings: Monitor,
+        watched: Watched<'_>,
+        now: u64,
+    ) -> Result<Option<Self>, String> {
         let Watched { signature, metadata, labels, baseline } = watched;
         if !settings.enabled || baseline.is_none() && settings.learn.is_none() {
             return Ok(None);
         }
         let plan = FeaturePlan::new(signature, &settings, metadata, labels)
             .map_err(|error| error.to_string())?;
-        let now = now_ms();
         let wanted = settings.learn.unwrap_or_default();
         if baseline.is_none() {
             learning::check(wanted, &plan)
@@ -119,6 +136,7 @@ impl Recorder {
             unlabelled,
             signature: signature.clone(),
             judge: ArcSwapOption::empty(),
+            scorer: ArcSwapOption::empty(),
             inner: Mutex::new(inner),
         };
         if let Some(baseline) = baseline {
@@ -138,6 +156,8 @@ impl Recorder {
         Arc::make_mut(&mut baseline).restrict(&self.plan);
         let reader = CellReader::new(&self.plan, &baseline).map_err(|error| error.to_string())?;
         let reader = Arc::new(reader);
+        let threshold = baseline.outlier.as_ref().map(|outlier| outlier.threshold as f32);
+        let scorer = threshold.map(|threshold| Scorer { reader: Arc::clone(&reader), threshold });
         let judge = Judge::new(
             &self.settings,
             &self.signature,
@@ -159,6 +179,7 @@ impl Recorder {
         inner.phase = Phase::Watching(Box::new(watching));
         inner.verdicts = None;
         self.judge.store(judge.map(Arc::new));
+        self.scorer.store(scorer.map(Arc::new));
         Ok(())
     }
 
@@ -167,6 +188,19 @@ impl Recorder {
     pub fn judge(&self, inputs: &[Tensor], outputs: &[Tensor]) -> Option<Judgement> {
         let judge = self.judge.load();
         judge.as_ref().map(|judge| judge.judge(&self.plan, inputs, outputs))
+    }
+
+    /// How unusual each row of a prediction is, and the score beyond which one is an outlier; nothing
+    /// while there is no baseline. O(rows × features).
+    #[must_use]
+    pub fn outlier_scores(&self, inputs: &[Tensor], outputs: &[Tensor]) -> Option<(Vec<f32>, f32)> {
+        let scorer = self.scorer.load();
+        let scorer = scorer.as_ref()?;
+        let mut rows = Rows::new(&self.plan);
+        rows.push(&self.plan, inputs, outputs);
+        let mut cells = RowCells::default();
+        scorer.reader.read(&rows, &mut cells);
+        Some((cells.outlier_scores().to_vec(), scorer.threshold))
     }
 
     /// Whom it watches.
@@ -323,6 +357,7 @@ impl Recorder {
         inner.phase = Phase::Learning(Learning::new(wanted, now));
         inner.verdicts = None;
         self.judge.store(None);
+        self.scorer.store(None);
         Ok(())
     }
 
@@ -344,6 +379,7 @@ impl Recorder {
         inner.requests.clear();
         inner.verdicts = None;
         self.judge.store(None);
+        self.scorer.store(None);
     }
 
     /// What is known now: of all the traffic, then by segment.

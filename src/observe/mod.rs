@@ -11,6 +11,7 @@
 //! - a recorder that panics is watched no more, which is counted and said; predictions go on.
 
 mod block;
+pub mod disagreements;
 mod monitors;
 mod queue;
 pub mod shadow;

@@ -275,6 +275,13 @@ impl Monitors {
         recorder.rebase(rows, now_ms()).map_err(CommandError::Refused)
     }
 
+    /// Takes an event that is not a recorder's: it is kept and told like theirs.
+    pub fn tell(&self, event: Event) {
+        for event in self.record(vec![event]) {
+            (self.0.outlet)(Told::Changed(Box::new(event)));
+        }
+    }
+
     /// Keeps changes as events and returns these.
     pub(super) fn record(&self, changes: Vec<Event>) -> Vec<Event> {
         let mut log = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,8 @@
 //! - what was sent as binary is shared with the body, not copied.
 
 mod base64;
+mod binding;
+pub mod grpc;
 pub mod rows;
 pub mod v1;
 pub mod v2;

@@ -16,6 +16,8 @@ use crate::traffic::Slot;
 pub enum Protocol {
     /// Open Inference Protocol V2 over HTTP.
     V2Http,
+    /// The same over gRPC.
+    Grpc,
     /// KServe V1 over HTTP.
     V1,
     /// Rows by name, as JSON or CSV.
@@ -27,11 +29,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const ALL: [Self; 5] = [Self::V2Http, Self::V1, Self::Rows, Self::Arrow, Self::Copy];
+    const ALL: [Self; 6] =
+        [Self::V2Http, Self::Grpc, Self::V1, Self::Rows, Self::Arrow, Self::Copy];
 
-    fn label(self) -> &'static str {
+    /// The value of the metric label `protocol`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::V2Http => "v2_http",
+            Self::Grpc => "grpc",
             Self::V1 => "v1",
             Self::Rows => "rows",
             Self::Arrow => "arrow",

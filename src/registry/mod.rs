@@ -12,12 +12,14 @@
 //! - the table's primaries and aliases only ever name versions that are in it.
 
 mod golden;
+mod latency;
 mod memory;
 mod metrics;
 mod naming;
 mod prepare;
 mod reaper;
 mod reconcile;
+mod recording;
 mod select;
 mod steer;
 mod table;
@@ -36,7 +38,9 @@ use std::thread::JoinHandle;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
+pub use latency::{LATENCY_CELLS, LatencyCounts, latency_bound};
 pub use metrics::{CopyMetrics, Protocol, SlotMetrics};
+pub use recording::Recording;
 pub use table::{
     Copies, IndexEntry, LiveTable, Model, Remote, ResolveError, Route, Serving, Shadow, Split,
     State,

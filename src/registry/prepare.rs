@@ -70,14 +70,15 @@ pub(super) fn load(
             file.and_then(|file| Baseline::read(&file, &digest).map_err(|error| error.to_string()));
         baseline.map(Arc::new).map_err(|error| format!("{}: {error}", repository::BASELINE_FILE))
     });
+    let is_batchable = onnx.signature().is_batchable();
     let plan = Plan::compile(Arc::new(onnx), &demands.shapes)?;
     let warm_up = plan.warm_up()?;
     let larger = plan.time_rows(LARGER, warm_up.free_size);
-    let gains = larger.is_some_and(|many| {
-        let one_by_one = warm_up.cost * LARGER as u32;
-        many.mul_f64(WORTH_BATCHING) <= one_by_one && one_by_one <= LONGEST_TRIAL
-    });
-    let gains_by_batches = gains && plan.gives_rows_their_bits(LARGER, warm_up.free_size);
+    let one_by_one = warm_up.cost * LARGER as u32;
+    let gains = larger.is_some_and(|many| many.mul_f64(WORTH_BATCHING) <= one_by_one);
+    let rows_keep_bits = larger.is_some()
+        && one_by_one <= LONGEST_TRIAL
+        && plan.gives_rows_their_bits(LARGER, warm_up.free_size);
     let n_golden = match &files.golden {
         Some(file) => golden::check(&plan, file).map_err(PrepareError::Golden)?,
         None => 0,
@@ -92,7 +93,8 @@ pub(super) fn load(
         baseline,
         n_golden,
         warm_up,
-        gains_by_batches,
+        rows_keep_bits,
+        gains_by_batches: gains && rows_keep_bits && is_batchable,
         larger: larger.map(|took: Duration| (LARGER, took)),
         took: start.elapsed(),
     })

@@ -327,6 +327,8 @@ impl Reconciler {
         let before = before.filter(|serving| Arc::ptr_eq(&serving.version.loaded, loaded));
         let (recorder, unwatched) =
             super::watch::recorder(name, number, &settings.monitor, loaded, &labels, before);
+        let made = (&**name, number, settings, &**loaded, labels.as_slice());
+        let capture = super::recording::of(made, config, recorder.as_ref(), before);
         if let Some(Serving { version, .. }) = before
             && version.labels == labels
             && version.rows.naming() == &naming
@@ -334,6 +336,7 @@ impl Reconciler {
             && *version.executor.limits() == limits
             && version.recorder.as_ref().map(Arc::as_ptr) == recorder.as_ref().map(Arc::as_ptr)
             && version.unwatched == unwatched
+            && version.capture == capture
         {
             return Arc::clone(version);
         }
@@ -356,6 +359,7 @@ impl Reconciler {
             labels,
             rows: RowSchema::new(loaded.plan.signature(), naming),
             recorder,
+            capture,
             unwatched,
             deadline,
             max_batch,

@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::latency::{Latency, LatencyCounts};
+use super::recording::Recording;
 use crate::engine::{Plan, WarmUp};
+use crate::error::{Code, Outcome};
 use crate::monitor::Recorder;
 use crate::monitor::baseline::Baseline;
 use crate::protocol::rows::RowSchema;
@@ -38,6 +41,8 @@ pub struct Loaded {
     pub warm_up: WarmUp,
     /// Rows and duration of a larger run, where the model takes several rows.
     pub larger: Option<(usize, Duration)>,
+    /// Whether rows give the same bits together as alone, so that a request may run in parts.
+    pub rows_keep_bits: bool,
     /// Whether rows put together take less time, and give the same bits.
     pub gains_by_batches: bool,
     /// Time to read, compile and warm up.
@@ -79,6 +84,8 @@ pub struct Version {
     pub rows: RowSchema,
     /// Who watches it, where it is watched.
     pub recorder: Option<Arc<Recorder>>,
+    /// What is recorded of its predictions.
+    pub capture: Recording,
     /// Why it is not watched although it should be.
     pub unwatched: Option<String>,
     /// The longest a prediction may take.
@@ -104,11 +111,13 @@ const INPUT_NANOS: usize = 5;
 const INFER_NANOS: usize = 6;
 const OUTPUT_NANOS: usize = 7;
 const ROWS: usize = 8;
+const FAULTS: usize = 9;
 
 /// The figures of the protocol's statistics extension, for one version.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    counters: Sharded<9>,
+    counters: Sharded<10>,
+    latency: Latency,
     /// Executions: a batch is one.
     pub executions: Arc<Sharded<1>>,
     /// Milliseconds since 1970; 0 before the first.
@@ -143,6 +152,8 @@ pub struct StatisticsView {
     pub success: (u64, u64),
     /// Requests failed, and their whole time in nanoseconds.
     pub fail: (u64, u64),
+    /// Of these, those that failed for no fault of the request's.
+    pub faults: u64,
     /// Nanoseconds waiting for a compute thread.
     pub queue_ns: u64,
     /// Nanoseconds reading requests.
@@ -165,6 +176,7 @@ impl Statistics {
             (OUTPUT_NANOS, nanos(timings.encode)),
             (ROWS, rows as u64),
         ]);
+        self.latency.record(timings.total);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Written at most once a millisecond, so that threads seldom fight over the line.
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -173,9 +185,17 @@ impl Statistics {
         }
     }
 
-    /// Counts a prediction that got no answer.
-    pub fn failed(&self, total: Duration) {
-        self.counters.add_all([(FAILURES, 1), (FAILURE_NANOS, nanos(total))]);
+    /// Counts a prediction that got no answer, and why.
+    pub fn failed(&self, total: Duration, code: Code) {
+        let faults = u64::from(code.outcome() == Outcome::Failed);
+        let nanos = nanos(total);
+        self.counters.add_all([(FAILURES, 1), (FAULTS, faults), (FAILURE_NANOS, nanos)]);
+    }
+
+    /// Answers by the time that they took.
+    #[must_use]
+    pub fn latency(&self) -> LatencyCounts {
+        self.latency.counts()
     }
 
     /// The figures so far.
@@ -188,6 +208,7 @@ impl Statistics {
             executions: self.executions.sums()[0],
             success: (sums[SUCCESSES], sums[SUCCESS_NANOS]),
             fail: (sums[FAILURES], sums[FAILURE_NANOS]),
+            faults: sums[FAULTS],
             queue_ns: sums[QUEUE_NANOS],
             input_ns: sums[INPUT_NANOS],
             infer_ns: sums[INFER_NANOS],

@@ -3,9 +3,63 @@
 //! Only requests whose inputs agree in every dimension but the first are put together, so no row
 //! is padded.
 
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 
+use super::pool::Entry;
+use super::runner::Runner;
+use super::{Execution, reply};
 use crate::tensor::{Datatype, Shape, Tensor};
+
+/// Runs what was taken together, and tells who waits.
+pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
+    if let [_, _, ..] = entries.as_slice() {
+        let requests: Vec<&[Tensor]> = entries.iter().map(|e| e.inputs.as_slice()).collect();
+        let rows: Vec<usize> = entries.iter().map(|entry| entry.rows).collect();
+        let batch_rows = rows.iter().sum();
+        let started = Instant::now();
+        let answers = join(&requests)
+            .and_then(|inputs| runner.target.execute(&inputs).ok())
+            .and_then(|outputs| split(&outputs, &rows));
+        if let Some(answers) = answers {
+            let computed = started.elapsed();
+            runner.count(batch_rows, computed);
+            let batch = next_number();
+            let mut first_row = 0;
+            let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
+                let queued = started.saturating_duration_since(entry.admitted);
+                let first = first_row;
+                first_row += entry.rows;
+                let execution =
+                    Execution { outputs, queued, computed, batch_rows, batch, first_row: first };
+                (entry.reply, Ok(execution))
+            });
+            reply::send_all(told.collect());
+            return;
+        }
+        // A batch that fails fails for one request's sake: each is run alone, so that the others
+        // get their answer and it its own error.
+    }
+    for entry in entries {
+        let times = (entry.admitted, Instant::now());
+        let outcome = runner.run_one(&entry.inputs, entry.rows, times);
+        if let Ok(execution) = &outcome {
+            runner.mind(execution.computed, true);
+        }
+        entry.reply.send(outcome);
+    }
+}
+
+static BATCHES: AtomicU64 = AtomicU64::new(1);
+
+/// The next batch's number. Only batches of several requests have one, so that what runs inline
+/// does not meet at the counter.
+fn next_number() -> Option<NonZeroU64> {
+    NonZeroU64::new(BATCHES.fetch_add(1, Ordering::Relaxed))
+}
 
 /// Whether `a` and `b` can be one batch: the same inputs but for their rows.
 pub(super) fn fit_together(a: &[Tensor], b: &[Tensor]) -> bool {
@@ -16,7 +70,8 @@ pub(super) fn fit_together(a: &[Tensor], b: &[Tensor]) -> bool {
 }
 
 /// Puts the rows of all requests together, input by input. Nothing where they do not fit.
-pub(super) fn join(requests: &[&[Tensor]]) -> Option<Vec<Tensor>> {
+#[must_use]
+pub fn join(requests: &[&[Tensor]]) -> Option<Vec<Tensor>> {
     let (first, rest) = requests.split_first()?;
     if !rest.iter().all(|other| fit_together(first, other)) {
         return None;
@@ -36,7 +91,8 @@ fn join_input(requests: &[&[Tensor]], input: usize) -> Option<Tensor> {
 
 /// Takes a batch's outputs apart again: one list of outputs for each entry of `rows`, sharing the
 /// batch's memory. Nothing where an output does not have the batch's rows.
-pub(super) fn split(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<Vec<Tensor>>> {
+#[must_use]
+pub fn split(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<Vec<Tensor>>> {
     let mut answers: Vec<Vec<Tensor>> = rows.iter().map(|_| Vec::new()).collect();
     for output in outputs {
         let parts = split_output(output, rows)?;

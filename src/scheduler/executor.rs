@@ -168,6 +168,7 @@ impl Executor {
     ) -> Result<Execution, ExecuteError> {
         let execution = self.runner.run_one(inputs, rows, (admitted, admitted))?;
         self.runner.mind(execution.computed, false);
+        self.pool.count_light();
         Ok(execution)
     }
 
@@ -267,6 +268,16 @@ impl Executor {
     /// The expected duration of one row.
     #[must_use]
     pub fn expected_cost(&self) -> Duration {
-        self.runner.cost.expect(1)
+        self.expect(1)
+    }
+
+    /// The expected duration of so many rows on one thread.
+    pub(super) fn expect(&self, rows: usize) -> Duration {
+        self.runner.cost.expect(rows)
+    }
+
+    /// Threads that it may fill.
+    pub(super) fn n_threads(&self) -> usize {
+        self.pool.share()
     }
 }

@@ -5,7 +5,7 @@
 //! being served. Which of the two is decided for each request from what the model is known to cost
 //! ([`Cost`]); both observe the same limits and deadlines, and both run through [`runner`], which
 //! minds panics. On the pool, what waits for the same model is run together where that is
-//! configured or pays ([`batch`]).
+//! configured or pays ([`batch`]); a request of many rows is run in parts ([`split`]).
 //!
 //! The scheduler knows what it executes as [`Execute`] and tensors; it knows no versions.
 //!
@@ -20,15 +20,20 @@ mod batch;
 mod cost;
 mod errands;
 mod executor;
+mod light;
 mod pool;
 mod reply;
 mod runner;
+mod split;
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
+pub use batch::{join, split};
 pub use cost::Cost;
 pub use executor::{Executor, Job, Limits, Metrics, Permit, Placement};
 pub use pool::{Pool, Queue};
+pub use split::Pending;
 
 use crate::engine::{Plan, RunError};
 use crate::error::{Code, Fault};
@@ -64,6 +69,11 @@ pub struct Execution {
     pub computed: Duration,
     /// Rows of the batch that this request's rows ran in.
     pub batch_rows: usize,
+    /// The number of that batch, which no other of this process has; nothing where the request ran
+    /// alone.
+    pub batch: Option<NonZeroU64>,
+    /// The place of its first row in the batch.
+    pub first_row: usize,
 }
 
 /// Why a prediction was not run to its end.

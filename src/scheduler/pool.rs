@@ -11,6 +11,11 @@
 //! come, another model finds a thread. A request whose turn cannot come before its deadline is
 //! refused at once, so that the client learns it now.
 //!
+//! While light requests come, which run on the I/O threads, a version leaves those a core: where it
+//! may fill as many threads as there are cores, it fills one less, and its runs make way between nodes.
+//! The operating system would make a light request wait for a heavy one for a millisecond or two,
+//! many times what it takes itself.
+//!
 //! What no client waits for ([`Class::Shadow`]) has queues of its own. It gets a thread only while no
 //! primary request wants one, never the last thread, and never more than half of the threads.
 //!
@@ -24,10 +29,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::errands::Errand;
-use super::reply::{self, Reply};
+use super::light::{Light, Shares};
+use super::reply::Reply;
 use super::runner::Runner;
-use super::{ExecuteError, Execution, Limits, batch};
-use crate::telemetry::Gauge;
+use super::{ExecuteError, Limits, batch};
+use crate::engine;
+use crate::telemetry::{Gauge, Sharded};
 use crate::tensor::Tensor;
 
 /// How many times its expected time a request must have, so that what was accepted is answered in
@@ -136,8 +143,10 @@ pub struct Pool {
 pub(super) struct Shared {
     line: Mutex<Line>,
     pub(super) work: Condvar,
-    /// Threads that one version may fill.
-    share: usize,
+    /// Threads that one version may fill, and how many while light requests come.
+    shares: Shares,
+    /// Runs on I/O threads.
+    light: Sharded<1>,
     /// Threads that run something.
     busy: Gauge,
 }
@@ -156,6 +165,7 @@ pub(super) struct Line {
     pub(super) running: [usize; 2],
     /// Threads that wait for work.
     pub(super) idle: usize,
+    light: Light,
     pub(super) closed: bool,
 }
 
@@ -168,10 +178,22 @@ impl Pool {
         busy: Gauge,
         begin: fn(),
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let share = n_threads.max(1);
-        let shared = Shared { line: Mutex::default(), work: Condvar::new(), share, busy };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::start_on(cores, n_threads, busy, begin)
+    }
+
+    pub(super) fn start_on(
+        cores: usize,
+        n_threads: usize,
+        busy: Gauge,
+        begin: fn(),
+    ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let alone = n_threads.max(1);
+        let shares = Shares::of(alone, cores);
+        let (line, work, light) = (Mutex::default(), Condvar::new(), Sharded::default());
+        let shared = Shared { line, work, shares, light, busy };
         let pool = Self { shared: Arc::new(shared) };
-        let threads = (0..=share).map(|index| {
+        let threads = (0..=alone).map(|index| {
             let shared = Arc::clone(&pool.shared);
             std::thread::Builder::new().name(format!("compute-{index}")).spawn(move || {
                 begin();
@@ -180,6 +202,16 @@ impl Pool {
         });
         let threads = threads.collect::<Result<_, _>>()?;
         Ok((pool, threads))
+    }
+
+    /// Counts a run on an I/O thread.
+    pub(super) fn count_light(&self) {
+        self.shared.light.add(0, 1);
+    }
+
+    /// Threads that one version may fill.
+    pub(super) fn share(&self) -> usize {
+        self.shared.shares.most()
     }
 
     /// Takes no more work; what was taken is still run.
@@ -206,7 +238,8 @@ impl Pool {
         let is_other =
             |other: &&Arc<Queue>| other.class == queue.class && !Arc::ptr_eq(other, queue);
         let others = line.ready.iter().filter(is_other).count();
-        let of_a_thread = (others + 1) as f64 / self.shared.share as f64;
+        let share = self.shared.share(&line);
+        let of_a_thread = (others + 1) as f64 / share as f64;
         let ahead = waiting.rows_ahead(&entry);
         entry.wait = queue.expect(ahead).mul_f64(of_a_thread);
         let run = queue.runner.cost.expect(entry.rows);
@@ -223,7 +256,7 @@ impl Pool {
         queue.runner.metrics.queued.increment(1.0);
         // A version that has all its threads is looked at when one of them comes back: waking
         // another one, which would find nothing, costs more than many a model.
-        let wakes = line.idle > 0 && waiting.running < self.shared.share;
+        let wakes = line.idle > 0 && waiting.running < share;
         drop(waiting);
         drop(line);
         if wakes {
@@ -362,6 +395,11 @@ impl Shared {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Threads that one version may fill now.
+    fn share(&self, line: &Line) -> usize {
+        self.shares.now(&line.light)
+    }
+
     /// Waits for a turn and runs it; false when the pool is closed and nothing waits.
     fn run_turn(&self) -> bool {
         let mut line = self.line();
@@ -371,12 +409,14 @@ impl Shared {
                 errand();
                 return true;
             }
-            let next = match line.pick(self.share) {
+            line.light.look(&self.light, Instant::now());
+            let share = self.share(&line);
+            let next = match line.pick(share) {
                 Ok(queue) => break queue,
                 Err(None) if line.closed && line.ready.is_empty() => return false,
                 Err(next) => next,
             };
-            if let Some(errand) = line.take_behind(self.share) {
+            if let Some(errand) = line.take_behind(share) {
                 self.let_go(line);
                 errand();
                 self.line().running[Class::Shadow as usize] -= 1;
@@ -393,11 +433,12 @@ impl Shared {
             line.idle -= 1;
         };
         let (entries, charge) = self.take_turn(&mut line, &queue);
+        engine::make_way(line.light.comes());
         self.let_go(line);
         let started = Instant::now();
         if !entries.is_empty() {
             self.busy.increment(1.0);
-            run_batch(&queue.runner, entries);
+            batch::run(&queue.runner, entries);
             self.busy.decrement(1.0);
         }
         self.end_turn(&queue, started.elapsed().as_secs_f64() - charge);
@@ -406,10 +447,11 @@ impl Shared {
 
     /// Lets others at the line, and wakes a thread where there is something more to do, or to wait for.
     fn let_go(&self, line: MutexGuard<'_, Line>) {
+        let share = self.share(&line);
         let is_more = || {
             !line.errands.is_empty()
-                || !matches!(line.pick(self.share), Err(None))
-                || line.has_turn_behind(self.share)
+                || !matches!(line.pick(share), Err(None))
+                || line.has_turn_behind(share)
         };
         let wakes = line.idle > 0 && is_more();
         drop(line);
@@ -445,37 +487,5 @@ impl Shared {
         if line.closed {
             self.work.notify_all();
         }
-    }
-}
-
-fn run_batch(runner: &Runner, entries: Vec<Entry>) {
-    if let [_, _, ..] = entries.as_slice() {
-        let requests: Vec<&[Tensor]> = entries.iter().map(|e| e.inputs.as_slice()).collect();
-        let rows: Vec<usize> = entries.iter().map(|entry| entry.rows).collect();
-        let batch_rows = rows.iter().sum();
-        let started = Instant::now();
-        let answers = batch::join(&requests)
-            .and_then(|inputs| runner.target.execute(&inputs).ok())
-            .and_then(|outputs| batch::split(&outputs, &rows));
-        if let Some(answers) = answers {
-            let computed = started.elapsed();
-            runner.count(batch_rows, computed);
-            let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
-                let queued = started.saturating_duration_since(entry.admitted);
-                (entry.reply, Ok(Execution { outputs, queued, computed, batch_rows }))
-            });
-            reply::send_all(told.collect());
-            return;
-        }
-        // A batch that fails fails for one request's sake: each is run alone, so that the others
-        // get their answer and it its own error.
-    }
-    for entry in entries {
-        let times = (entry.admitted, Instant::now());
-        let outcome = runner.run_one(&entry.inputs, entry.rows, times);
-        if let Ok(execution) = &outcome {
-            runner.mind(execution.computed, true);
-        }
-        entry.reply.send(outcome);
     }
 }

@@ -77,7 +77,7 @@ impl Runner {
         let computed = started.elapsed();
         self.count(rows, computed);
         let queued = started.saturating_duration_since(admitted);
-        Ok(Execution { outputs, queued, computed, batch_rows: rows })
+        Ok(Execution { outputs, queued, computed, batch_rows: rows, batch: None, first_row: 0 })
     }
 
     /// Runs and minds panics.

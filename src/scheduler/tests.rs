@@ -160,6 +160,46 @@ fn a_model_that_fills_its_threads_leaves_one_to_the_others() {
 }
 
 #[test]
+fn a_heavy_model_leaves_a_core_to_light_requests_while_they_come() {
+    let busy = Telemetry::default().gauge(names::COMPUTE_BUSY, &[]);
+    let pool = Pool::start_on(2, 2, busy, || {}).unwrap().0;
+    let heavy = Gated::new(&pool, Duration::from_millis(50), limits());
+    let light = Executor::new(
+        Arc::new(Panicking),
+        Cost::constant(Duration::ZERO),
+        limits(),
+        Metrics::unseen(),
+        pool.clone(),
+    );
+    let mut waiting: Vec<_> = (0..8).map(|row| heavy.submit(row, 0)).collect();
+    (0..2).for_each(|_| assert!(heavy.next() < 2));
+    // Both cores are its own until light requests come.
+    let come = || {
+        (0..20).for_each(|_| assert!(light.run_inline(&[row_of(0)], 1, Instant::now()).is_ok()));
+        std::thread::sleep(Duration::from_millis(60));
+    };
+    come();
+    heavy.let_one_end();
+    assert!(heavy.began.recv_timeout(Duration::from_millis(20)).is_err());
+    come();
+    heavy.let_one_end();
+    assert_eq!(heavy.next(), 2);
+    assert!(heavy.began.try_recv().is_err());
+    // Another model finds a thread all the same.
+    let other = Gated::new(&pool, Duration::from_millis(1), limits());
+    let answer = other.submit(9, 0);
+    assert_eq!(other.next(), 9);
+    other.let_one_end();
+    assert!(outcome(answer).is_ok());
+    // No more of them: both cores again.
+    std::thread::sleep(Duration::from_millis(60));
+    heavy.let_one_end();
+    (0..2).for_each(|_| assert!((3..5).contains(&heavy.next())));
+    (0..5).for_each(|_| heavy.let_one_end());
+    assert!(waiting.drain(..).all(|waiting| outcome(waiting).is_ok()));
+}
+
+#[test]
 fn the_model_that_was_given_less_time_goes_first() {
     // One thread for any model and one more: both are held by others first.
     let pool = pool(1);

@@ -201,9 +201,12 @@ impl<F: Future<Output = Result<Reply, Infallible>>> Future for AccountedFuture<F
             if account.is_head {
                 reply.without_body();
             }
-            let bytes = reply.response.body().size_hint().exact().unwrap_or(0);
-            account.metrics.totals.add(RESPONSE_BYTES, bytes);
-            account.end(reply.code, bytes, reply.error.as_deref());
+            let bytes = reply.response.body().size_hint().lower();
+            match reply.response.body_mut().streamed() {
+                // It ends when the last of it is made.
+                Some(streamed) => streamed.account = Some(account),
+                None => account.end(reply.code, bytes, reply.error.as_deref()),
+            }
         }
         Poll::Ready(Ok(reply.response))
     }
@@ -211,7 +214,7 @@ impl<F: Future<Output = Result<Reply, Infallible>>> Future for AccountedFuture<F
 
 /// One request's entry in the books. Dropped before its end, the request was cancelled.
 #[derive(Debug)]
-struct Account {
+pub(super) struct Account {
     metrics: Arc<PlaneMetrics>,
     registry: Registry,
     id: HeaderValue,
@@ -225,7 +228,9 @@ struct Account {
 }
 
 impl Account {
-    fn end(mut self, code: Code, bytes: u64, error: Option<&str>) {
+    /// Enters how the request ended, with the bytes of its answer.
+    pub(super) fn end(mut self, code: Code, bytes: u64, error: Option<&str>) {
+        self.metrics.totals.add(RESPONSE_BYTES, bytes);
         self.enter(code, bytes, error);
     }
 

@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::account::Call;
 use super::reply::Reply;
 use super::route::{Label, Methods};
-use super::{Health, body, compare, drift, openapi};
+use super::{Health, body, compare, drift, openapi, rollout};
 use crate::engine::ENGINE;
 use crate::error::{Code, Fault};
 use crate::observe::Monitors;
 use crate::observe::shadow::Shadows;
 use crate::registry::Registry;
+use crate::rollout::Rollouts;
 use crate::telemetry::Telemetry;
 
 const METRICS_TYPE: HeaderValue =
@@ -74,6 +75,7 @@ pub struct AdminPlane {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) health: Arc<Health>,
     pub(super) monitors: Monitors,
+    pub(super) rollouts: Rollouts,
     pub(super) shadows: Shadows,
     pub(super) config: mpsc::Sender<ConfigRequest>,
     pub(super) last_reload: Arc<std::sync::Mutex<LastReload>>,
@@ -162,6 +164,12 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
             false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
         };
     }
+    if let Some(ask) = rollout::Ask::of(path) {
+        return match ask.methods().allow(&call.head.method) {
+            true => rollout::handle(plane, call, &ask).await,
+            false => Reply::method_not_allowed(&call.head.method, path, ask.methods()),
+        };
+    }
     if let Some(model) = compare::model_of(path) {
         return match Methods::Get.allow(&call.head.method) {
             true => compare::handle(plane, uri.query(), model),
@@ -213,7 +221,8 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
                 "/api/v1/drift/{model}/{version}/baseline",
                 "/api/v1/drift/{model}/{version}/history?feature=",
                 "/api/v1/drift/{model}/{version}/histogram?feature=&window=",
-                "/api/v1/events?after=",
+                "/api/v1/events?after=", "/api/v1/rollouts", "/api/v1/rollouts/{model}",
+                "/api/v1/history?model=&most=",
                 "/api/v1/compare", "/api/v1/compare/{model}?primary=&candidate=",
             ],
             "post": [
@@ -221,6 +230,10 @@ pub(super) async fn handle(plane: &AdminPlane, call: Call) -> Reply {
                 "/api/v1/drift/{model}/{version}/acknowledge",
                 "/api/v1/drift/{model}/{version}/freeze",
                 "/api/v1/drift/{model}/{version}/rebase",
+                "/api/v1/rollouts/{model}/start", "/api/v1/rollouts/{model}/pause",
+                "/api/v1/rollouts/{model}/resume", "/api/v1/rollouts/{model}/abort",
+                "/api/v1/rollouts/{model}/promote", "/api/v1/rollouts/{model}/rollback",
+                "/api/v1/rollouts/{model}/release",
             ],
         })),
     }

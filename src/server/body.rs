@@ -64,8 +64,9 @@ impl Fault for BodyError {
     }
 }
 
+/// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
+pub(super) enum Coding {
     Zstd,
     Gzip,
     Deflate,
@@ -77,7 +78,7 @@ impl Coding {
     /// the bytes in 0.3 of the time.
     const ALL: [Self; 3] = [Self::Zstd, Self::Gzip, Self::Deflate];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Zstd => "zstd",
             Self::Gzip => "gzip",
@@ -198,7 +199,8 @@ fn coding(head: &HeaderMap) -> Result<Option<Coding>, BodyError> {
     Coding::named(name).map(Some).ok_or_else(|| BodyError::Encoding(name.to_owned()))
 }
 
-fn inflate(coding: Coding, body: &[u8], limit: u64) -> Result<Bytes, BodyError> {
+/// Decompresses to at most `limit` bytes.
+pub(super) fn inflate(coding: Coding, body: &[u8], limit: u64) -> Result<Bytes, BodyError> {
     let mut whole = Vec::new();
     // One byte more than allowed tells too much from just enough.
     let most = limit.saturating_add(1);
@@ -221,29 +223,8 @@ fn inflate(coding: Coding, body: &[u8], limit: u64) -> Result<Bytes, BodyError> 
 pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes, rest: Vec<Bytes>) {
     let size = body.len() + rest.iter().map(Bytes::len).sum::<usize>();
     let coding = accepted(head).filter(|_| size >= COMPRESS_FROM);
-    let pieces = || std::iter::once(&body).chain(&rest);
     let compressed = coding.and_then(|coding| {
-        let level = Compression::fast();
-        let whole = match coding {
-            Coding::Zstd => {
-                let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL);
-                encoder.and_then(|mut encoder| {
-                    encoder.set_pledged_src_size(Some(size as u64))?;
-                    pieces().try_for_each(|piece| encoder.write_all(piece))?;
-                    encoder.finish()
-                })
-            }
-            Coding::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::new(), level);
-                let written = pieces().try_for_each(|piece| encoder.write_all(piece));
-                written.and_then(|()| encoder.finish())
-            }
-            Coding::Deflate => {
-                let mut encoder = ZlibEncoder::new(Vec::new(), level);
-                let written = pieces().try_for_each(|piece| encoder.write_all(piece));
-                written.and_then(|()| encoder.finish())
-            }
-        };
+        let whole = deflate(coding, size, std::iter::once(&body).chain(&rest));
         // Numbers in binary may not get any shorter.
         whole.ok().filter(|whole| whole.len() < size).map(|whole| (coding, whole))
     });
@@ -256,6 +237,33 @@ pub(super) fn compress(head: &HeaderMap, reply: &mut Reply, body: Bytes, rest: V
         None => Body::pieces(body, rest),
     };
     *reply.response.body_mut() = body;
+}
+
+/// Compresses pieces of `size` bytes altogether into one.
+pub(super) fn deflate<'a>(
+    coding: Coding,
+    size: usize,
+    mut pieces: impl Iterator<Item = &'a Bytes>,
+) -> std::io::Result<Vec<u8>> {
+    let level = Compression::fast();
+    match coding {
+        Coding::Zstd => {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+            encoder.set_pledged_src_size(Some(size as u64))?;
+            pieces.try_for_each(|piece| encoder.write_all(piece))?;
+            encoder.finish()
+        }
+        Coding::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), level);
+            pieces.try_for_each(|piece| encoder.write_all(piece))?;
+            encoder.finish()
+        }
+        Coding::Deflate => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), level);
+            pieces.try_for_each(|piece| encoder.write_all(piece))?;
+            encoder.finish()
+        }
+    }
 }
 
 /// The coding of ours that the client likes best; of several, the one that we do. Nothing where it

@@ -11,6 +11,7 @@ use crate::monitor::times::now_ms;
 use crate::observe::shadow::{OfferedAnswer, OfferedCopy, Shadows};
 use crate::registry::{Copies, Route, Serving, Split, Timings, Version};
 use crate::scheduler::ExecuteError;
+use crate::telemetry::trace::Trace;
 use crate::tensor::Tensor;
 
 /// What a model does with a request beside having its primary answer it. There is none for most
@@ -103,7 +104,7 @@ impl Choice {
         timings: &Timings,
     ) {
         let Some(copies) = self.copies() else { return };
-        let Observed { id, inputs, outputs } = observed;
+        let Observed { id, inputs, outputs, .. } = observed;
         let total = timings.total;
         shadows.offer(&OfferedCopy {
             copies,
@@ -111,6 +112,7 @@ impl Choice {
             id: id.as_ref().map_or(question.id.as_bytes(), |id| id.as_bytes()),
             segment: segment(copies, primary, question),
             at: now_ms(),
+            trace: question.trace.map(Trace::carried),
             inputs,
             answer: Ok(OfferedAnswer { outputs, total }),
         });
@@ -130,6 +132,7 @@ impl Choice {
             id: failed.id.as_ref().map_or(question.id.as_bytes(), |id| id.as_bytes()),
             segment: segment(copies, primary, question),
             at: now_ms(),
+            trace: question.trace.map(Trace::carried),
             inputs: &failed.inputs,
             answer: Err(failed.reason.clone()),
         });

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::service::Service as HyperService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -27,6 +26,7 @@ use tower::Service;
 
 use super::clock::{Bell, Ring, next_ring};
 use super::reply::Body;
+use super::streams::Streams;
 use crate::registry::Registry;
 use crate::telemetry::{Counter, Gauge, Telemetry, names};
 
@@ -36,11 +36,32 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Streams of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 256;
 
+/// What a gRPC client may send ahead of what is read, on one stream and on all of a connection: as
+/// much as is under way on a network of 10 Gbit/s and a few milliseconds.
+const GRPC_WINDOWS: (u32, u32) = (2 << 20, 8 << 20);
+
+/// Larger frames of HTTP/2 than the least that it allows: fewer for a large tensor.
+const GRPC_FRAME: u32 = 128 << 10;
+
+/// How often a silent gRPC connection is asked whether its client is there, at most.
+const PING_AT_MOST: Duration = Duration::from_secs(10);
+
+/// What a plane's connections speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speech {
+    /// HTTP/1.1 or HTTP/2, as the client begins.
+    Http,
+    /// HTTP/2 alone, with room for large messages.
+    Grpc,
+}
+
 /// A runtime that serves a share of a plane's connections.
 #[derive(Debug)]
-struct Shard {
-    runtime: Handle,
+pub(super) struct Shard {
+    pub(super) runtime: Handle,
     open: AtomicUsize,
+    /// Streams of HTTP/2 under way.
+    pub(super) streams: AtomicUsize,
 }
 
 /// What all connections of one plane share.
@@ -48,9 +69,8 @@ struct Shard {
 pub(super) struct Connections {
     open: AtomicUsize,
     /// One or more.
-    shards: Vec<Shard>,
-    /// Whose turn it is to serve a stream.
-    turn: AtomicUsize,
+    pub(super) shards: Vec<Shard>,
+    speech: Speech,
     registry: Registry,
     gauge: Gauge,
     accepted: Counter,
@@ -62,17 +82,21 @@ impl Connections {
     pub(super) fn new(
         telemetry: &Telemetry,
         plane: &'static str,
+        speech: Speech,
         registry: Registry,
         drain: watch::Receiver<bool>,
         runtimes: &[Handle],
     ) -> Arc<Self> {
         let plane = [("plane", plane)];
-        let shard =
-            |runtime: &Handle| Shard { runtime: runtime.clone(), open: AtomicUsize::new(0) };
+        let shard = |runtime: &Handle| Shard {
+            runtime: runtime.clone(),
+            open: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+        };
         Arc::new(Self {
             open: AtomicUsize::new(0),
             shards: runtimes.iter().map(shard).collect(),
-            turn: AtomicUsize::new(0),
+            speech,
             registry,
             gauge: telemetry.gauge(names::CONNECTIONS, &plane),
             accepted: telemetry.counter(names::CONNECTIONS_ACCEPTED, &plane),
@@ -173,24 +197,6 @@ fn is_connections_own(error: &io::Error) -> bool {
     )
 }
 
-/// Serves the streams of an HTTP/2 connection on all shards in turn: one connection, as of a proxy or
-/// a gRPC client, may carry the load of a whole machine.
-#[derive(Debug, Clone)]
-struct Streams {
-    connections: Arc<Connections>,
-}
-
-impl<F> Executor<F> for Streams
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        let Connections { shards, turn, .. } = &*self.connections;
-        let shard = turn.fetch_add(1, Ordering::Relaxed) % shards.len();
-        drop(shards[shard].runtime.spawn(stream));
-    }
-}
-
 /// An open connection's place among them.
 struct Open {
     connections: Arc<Connections>,
@@ -213,14 +219,26 @@ where
         + 'static,
     S::Future: Send,
 {
-    let Connections { registry, drain, .. } = &*open.connections;
+    let Connections { registry, drain, speech, .. } = &*open.connections;
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Observed { stream, activity: Arc::clone(&activity) });
-    let mut builder = Builder::new(Streams { connections: Arc::clone(&open.connections) });
+    let mut builder =
+        Builder::new(Streams { connections: Arc::clone(&open.connections), shard: open.shard });
     // hyper's own head timeout also ends idle connections, and makes a timer for each request:
     // the clock below does both with one timer a connection.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+    if *speech == Speech::Grpc {
+        let (stream, connection) = GRPC_WINDOWS;
+        builder = builder.http2_only();
+        builder
+            .http2()
+            .initial_stream_window_size(stream)
+            .initial_connection_window_size(connection)
+            .max_frame_size(GRPC_FRAME)
+            // A stream may be silent for long; a client that is gone is found out by this.
+            .keep_alive_interval(registry.live().config.limits.idle_time.max(PING_AT_MOST));
+    }
     let service = Counting { service, activity: Arc::clone(&activity) };
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut drain = drain.clone();
@@ -363,11 +381,13 @@ where
         self.activity.request_begun();
         let under_way = UnderWay(Arc::clone(&self.activity));
         // The stack's services are always ready: it refuses rather than waits.
-        CountingFuture { inner: self.service.clone().call(request), _under_way: under_way }
+        CountingFuture { inner: self.service.clone().call(request), under_way: Some(under_way) }
     }
 }
 
-struct UnderWay(Arc<Activity>);
+/// A request's place among those of its connection.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Activity>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -379,15 +399,24 @@ pin_project_lite::pin_project! {
     struct CountingFuture<F> {
         #[pin]
         inner: F,
-        _under_way: UnderWay,
+        under_way: Option<UnderWay>,
     }
 }
 
-impl<F: Future> Future for CountingFuture<F> {
+impl<F> Future for CountingFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+{
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().inner.poll(cx)
+        let this = self.project();
+        this.inner.poll(cx).map_ok(|mut response| {
+            if let Some(streamed) = response.body_mut().streamed() {
+                streamed.under_way = this.under_way.take();
+            }
+            response
+        })
     }
 }
 

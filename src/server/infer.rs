@@ -33,8 +33,8 @@ const DIGEST: HeaderName = HeaderName::from_static("tidegate-model-digest");
 const VERSION: HeaderName = HeaderName::from_static("tidegate-model-version");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// A JSON part from this size on is read on the compute pool: as JSON it takes milliseconds, in which
-/// an I/O thread serves no other connection.
+/// What is read element by element, such as a JSON part, is read on the compute pool from this size
+/// on: it takes milliseconds, in which an I/O thread serves no other connection.
 pub(super) const READ_ASIDE_FROM: usize = 256 << 10;
 
 /// Why a prediction over HTTP has no answer.
@@ -114,7 +114,7 @@ async fn answer(
 }
 
 /// A list that needs no memory of its own for as many outputs as most models have.
-type Few<T> = SmallVec<[T; 4]>;
+pub(super) type Few<T> = SmallVec<[T; 4]>;
 
 /// An encoded answer: its bytes, and the length of the JSON part where binary tensors follow.
 struct Encoded {
@@ -130,24 +130,8 @@ fn encode(
     requested: Vec<RequestedOutput>,
     outputs: &[Tensor],
 ) -> Result<Encoded, ProtocolError> {
-    let specs = &version.signature().outputs;
-    let mut classified: Few<Option<Tensor>> = Few::with_capacity(requested.len());
-    for output in &requested {
-        let k = output.classification;
-        classified.push(match (k, outputs.get(output.index), specs.get(output.index)) {
-            (Some(k), Some(tensor), Some(spec)) => {
-                let labels = version.labels.get(output.index).and_then(|labels| labels.as_deref());
-                Some(v2::classify(tensor, k, labels, &spec.name)?)
-            }
-            _ => None,
-        });
-    }
-    let pairs = requested.iter().zip(&classified).filter_map(|(output, classes)| {
-        let tensor = classes.as_ref().or(outputs.get(output.index))?;
-        let name = specs.get(output.index)?.name.as_str();
-        Some(AnswerOutput { name, tensor, form: output.form })
-    });
-    let outputs: Few<AnswerOutput<'_>> = pairs.collect();
+    let classified = classified(version, &requested, outputs)?;
+    let outputs = answer_outputs(version, &requested, &classified, outputs);
     let answer = Answer {
         model_name: &version.model,
         model_version: &version.number_text,
@@ -158,6 +142,43 @@ fn encode(
     let mut lent = Vec::new();
     let json_length = v2::encode_answer(&answer, &mut body, &mut lent);
     Ok(Encoded { body, lent, json_length })
+}
+
+/// The best classes of the outputs that are asked for them.
+pub(super) fn classified(
+    version: &Version,
+    requested: &[RequestedOutput],
+    outputs: &[Tensor],
+) -> Result<Few<Option<Tensor>>, ProtocolError> {
+    let specs = &version.signature().outputs;
+    let mut classified = Few::with_capacity(requested.len());
+    for output in requested {
+        let k = output.classification;
+        classified.push(match (k, outputs.get(output.index), specs.get(output.index)) {
+            (Some(k), Some(tensor), Some(spec)) => {
+                let labels = version.labels.get(output.index).and_then(|labels| labels.as_deref());
+                Some(v2::classify(tensor, k, labels, &spec.name)?)
+            }
+            _ => None,
+        });
+    }
+    Ok(classified)
+}
+
+/// The outputs as they are sent: those asked for, or their best classes.
+pub(super) fn answer_outputs<'a>(
+    version: &'a Version,
+    requested: &[RequestedOutput],
+    classified: &'a [Option<Tensor>],
+    outputs: &'a [Tensor],
+) -> Few<AnswerOutput<'a>> {
+    let specs = &version.signature().outputs;
+    let pairs = requested.iter().zip(classified).filter_map(|(output, classes)| {
+        let tensor = classes.as_ref().or(outputs.get(output.index))?;
+        let name = specs.get(output.index)?.name.as_str();
+        Some(AnswerOutput { name, tensor, form: output.form })
+    });
+    pairs.collect()
 }
 
 /// Enough for most answers, so that the buffer is taken once.

@@ -1,4 +1,4 @@
-//! HTTP: listeners, the stack of layers, the handlers of both planes.
+//! HTTP and gRPC: listeners, the stack of layers, the handlers of both planes.
 //!
 //! A request passes, from the outside in: the connection's clock ([`connections`]), the books
 //! ([`account`]: id, counters, access line, cancellation), the panic net ([`panics`]), and its
@@ -23,14 +23,20 @@ mod control;
 mod cors;
 mod drift;
 mod feedback;
+mod grpc;
 mod infer;
 mod metadata;
 mod openapi;
+mod order;
 mod panics;
 mod predict;
 mod reply;
+mod rollout;
 mod route;
 mod rows;
+mod settings;
+mod streamed;
+mod streams;
 mod tables;
 mod traced;
 mod v1;
@@ -49,15 +55,18 @@ use tower::{Service, ServiceBuilder};
 
 pub use admin::{AdminPlane, ConfigFault, ConfigOutcome, ConfigRequest, LastReload};
 
+use crate::capture::Capture;
 use crate::error::Code;
 use crate::observe::Monitors;
 use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
+use crate::rollout::Rollouts;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
-use connections::Connections;
+use connections::{Connections, Speech};
 use cors::Visitor;
+use grpc::GrpcPlane;
 use panics::CatchPanicLayer;
 use predict::Admission;
 use reply::{Body, Reply};
@@ -112,7 +121,11 @@ pub struct DataPlane {
     health: Arc<Health>,
     admission: Admission,
     monitors: Monitors,
+    /// Turns true when the server drains: streams, which could go on for ever, end then.
+    drain: watch::Receiver<bool>,
+    capture: Capture,
     shadows: Shadows,
+    tracer: Tracer,
 }
 
 /// What both planes are built from.
@@ -126,6 +139,10 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Who watches what it answers.
     pub monitors: Monitors,
+    /// What becomes of candidates.
+    pub rollouts: Rollouts,
+    /// Who records it.
+    pub capture: Capture,
     /// Which requests are traced.
     pub tracer: Tracer,
     /// Who gets copies of what it answers.
@@ -137,42 +154,80 @@ pub struct Parts {
 /// A running plane.
 #[derive(Debug)]
 pub struct Plane {
-    connections: Arc<Connections>,
+    /// Of each of its listeners.
+    connections: Vec<Arc<Connections>>,
 }
 
 impl Plane {
     /// Waits until every connection is closed, until `deadline` at most. Returns how many are
     /// left then.
     pub async fn drained(&self, deadline: Instant) -> usize {
-        while self.connections.n_open() > 0 && Instant::now() < deadline {
+        while self.n_open() > 0 && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_INTERVAL).await;
         }
-        self.connections.n_open()
+        self.n_open()
+    }
+
+    fn n_open(&self) -> usize {
+        self.connections.iter().map(|connections| connections.n_open()).sum()
     }
 }
 
-/// The data plane on `listener`: its accept loop, to be spawned, and a handle. Connections are
-/// shared out among `runtimes`.
+/// The data plane on `http` and, where it is there, `grpc`: its accept loops, to be spawned, and a
+/// handle. Connections are shared out among `runtimes`.
 pub fn data_plane(
     parts: &Parts,
-    listener: TcpListener,
+    http: TcpListener,
+    grpc: Option<TcpListener>,
     runtimes: &[Handle],
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, shadows, tracer, drain } = parts.clone();
-    let admission = Admission::new(&telemetry);
-    let registry_of_plane = registry.clone();
-    let plane =
-        Arc::new(DataPlane { registry: registry_of_plane, health, admission, monitors, shadows });
-    let service = stack(
-        &telemetry,
-        "data",
-        registry.clone(),
-        tracer,
-        |path| Route::of(path).label(),
-        move |call| handle(Arc::clone(&plane), call),
-    );
-    let connections = Connections::new(&telemetry, "data", registry, drain, runtimes);
-    (Arc::clone(&connections).accept(listener, service), Plane { connections })
+    let Parts { registry, telemetry, health, monitors, capture, shadows, tracer, drain, .. } =
+        parts.clone();
+    let plane = Arc::new(DataPlane {
+        registry: registry.clone(),
+        health,
+        admission: Admission::new(&telemetry),
+        monitors,
+        capture,
+        shadows,
+        drain: drain.clone(),
+        tracer: tracer.clone(),
+    });
+    let connections = |plane, speech| {
+        let (registry, drain) = (registry.clone(), drain.clone());
+        Connections::new(&telemetry, plane, speech, registry, drain, runtimes)
+    };
+    let over_http = {
+        let plane = Arc::clone(&plane);
+        let errors: Refuse = Reply::error;
+        let label: Label = |path| Route::of(path).label();
+        let tracer = tracer.clone();
+        let handler = move |call| handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "data", registry.clone(), tracer, label, errors, handler);
+        let connections = connections("data", Speech::Http);
+        (Arc::clone(&connections), connections.accept(http, service))
+    };
+    let over_grpc = grpc.map(|listener| {
+        let reflection = Arc::default();
+        let plane = Arc::new(GrpcPlane { data: plane, reflection });
+        let errors: Refuse = grpc::refuse;
+        let label: Label = grpc::label;
+        let handler = move |call| grpc::handle(Arc::clone(&plane), call);
+        let service = stack(&telemetry, "grpc", registry.clone(), tracer, label, errors, handler);
+        let connections = connections("grpc", Speech::Grpc);
+        (Arc::clone(&connections), connections.accept(listener, service))
+    });
+    let (http, accepts_http) = over_http;
+    let (grpc, accepts_grpc) = over_grpc.unzip();
+    let accepting = async {
+        let accepts_grpc = async {
+            if let Some(accepts) = accepts_grpc {
+                accepts.await;
+            }
+        };
+        tokio::join!(accepts_http, accepts_grpc);
+    };
+    (accepting, Plane { connections: std::iter::once(http).chain(grpc).collect() })
 }
 
 /// The admin plane on `listener`: its accept loop, to be spawned, and a handle. Its connections
@@ -184,26 +239,37 @@ pub fn admin_plane(
     last_reload: Arc<Mutex<LastReload>>,
     started_at: u64,
 ) -> (impl Future<Output = ()> + Send + use<>, Plane) {
-    let Parts { registry, telemetry, health, monitors, shadows, drain, .. } = parts.clone();
+    let Parts { registry, telemetry, health, monitors, rollouts, shadows, drain, .. } =
+        parts.clone();
     let plane = Arc::new(AdminPlane {
         registry: registry.clone(),
         telemetry: Arc::clone(&telemetry),
         health,
         monitors,
+        rollouts,
         shadows,
         config,
         last_reload,
         started_at,
     });
+    let (label, errors): (Label, Refuse) = (admin::label, Reply::error);
     let tracer = Tracer::off();
-    let service = stack(&telemetry, "admin", registry.clone(), tracer, admin::label, move |call| {
-        let plane = Arc::clone(&plane);
-        async move { Ok(admin::handle(&plane, call).await) }
-    });
+    let service =
+        stack(&telemetry, "admin", registry.clone(), tracer, label, errors, move |call| {
+            let plane = Arc::clone(&plane);
+            async move { Ok(admin::handle(&plane, call).await) }
+        });
     let runtime = [Handle::current()];
-    let connections = Connections::new(&telemetry, "admin", registry, drain, &runtime);
-    (Arc::clone(&connections).accept(listener, service), Plane { connections })
+    let connections =
+        Connections::new(&telemetry, "admin", Speech::Http, registry, drain, &runtime);
+    (Arc::clone(&connections).accept(listener, service), Plane { connections: vec![connections] })
 }
+
+/// The metric label of a path.
+type Label = fn(&str) -> route::Label;
+
+/// An error in the words of a plane's protocol.
+type Refuse = fn(Code, &str) -> Reply;
 
 /// The stack around a plane's handlers, outermost first.
 fn stack<H, F>(
@@ -211,7 +277,8 @@ fn stack<H, F>(
     plane: &'static str,
     registry: Registry,
     tracer: Tracer,
-    label: fn(&str) -> route::Label,
+    label: Label,
+    refuse: Refuse,
     handler: H,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone
@@ -227,7 +294,7 @@ where
         // Outermost, so that whatever ends a request below is in the books.
         .layer(AccountLayer { metrics, registry, label, tracer })
         // Directly around the handlers: a panic is a reply like any other to the books.
-        .layer(CatchPanicLayer { panics })
+        .layer(CatchPanicLayer { panics, refuse })
         .service(tower::service_fn(handler))
 }
 
@@ -235,6 +302,10 @@ where
 ///
 /// The future is moved from layer to layer, bytes that are not used yet included. So it is to be
 /// small: the call has one place in it, and routes that are seldom taken have their memory elsewhere.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold the call twice: as its argument and as the variable"
+)]
 fn handle(
     plane: Arc<DataPlane>,
     mut call: Call,
@@ -278,6 +349,9 @@ async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
         Route::Predict(target) => rows::predict(plane, call, &target).await,
         Route::V1Predict(target) => v1::predict(plane, call, &target).await,
         Route::V1Other(verb) => v1::refused(verb),
+        Route::LogSettings => settings::log(plane, call).await,
+        Route::TraceSettings(model) => settings::trace(plane, call, model.as_deref()).await,
+        Route::SharedMemory => settings::no_shared_memory(),
         Route::V1Live => v1::live(),
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),

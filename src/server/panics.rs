@@ -15,24 +15,29 @@ use super::reply::Reply;
 use crate::error::Code;
 use crate::telemetry::Counter;
 
+/// What a client reads of a panic.
+pub(super) const MESSAGE: &str = "the server failed at this request; its log says where";
+
 /// Catches panics of the service below.
 #[derive(Clone)]
 pub(super) struct CatchPanicLayer {
     pub(super) panics: Counter,
+    /// An error in the protocol of the plane.
+    pub(super) refuse: fn(Code, &str) -> Reply,
 }
 
 impl<S> Layer<S> for CatchPanicLayer {
     type Service = CatchPanic<S>;
 
     fn layer(&self, inner: S) -> CatchPanic<S> {
-        CatchPanic { inner, panics: self.panics.clone() }
+        CatchPanic { inner, layer: self.clone() }
     }
 }
 
 #[derive(Clone)]
 pub(super) struct CatchPanic<S> {
     inner: S,
-    panics: Counter,
+    layer: CatchPanicLayer,
 }
 
 impl<C, S: Service<C, Response = Reply, Error = Infallible>> Service<C> for CatchPanic<S> {
@@ -45,7 +50,7 @@ impl<C, S: Service<C, Response = Reply, Error = Infallible>> Service<C> for Catc
     }
 
     fn call(&mut self, call: C) -> Self::Future {
-        CatchPanicFuture { inner: self.inner.call(call), panics: self.panics.clone() }
+        CatchPanicFuture { inner: self.inner.call(call), layer: self.layer.clone() }
     }
 }
 
@@ -53,7 +58,7 @@ pin_project! {
     pub(super) struct CatchPanicFuture<F> {
         #[pin]
         inner: F,
-        panics: Counter,
+        layer: CatchPanicLayer,
     }
 }
 
@@ -65,11 +70,15 @@ impl<F: Future<Output = Result<Reply, Infallible>>> Future for CatchPanicFuture<
         let inner = this.inner;
         // The future is not polled again after a panic: it is dropped with this one.
         match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
-            Ok(poll) => poll,
+            Ok(poll) => poll.map_ok(|mut reply| {
+                if let Some(streamed) = reply.response.body_mut().streamed() {
+                    streamed.panics = Some(this.layer.panics.clone());
+                }
+                reply
+            }),
             Err(_) => {
-                this.panics.increment(1);
-                let message = "the server failed at this request; its log says where";
-                Poll::Ready(Ok(Reply::error(Code::Internal, message)))
+                this.layer.panics.increment(1);
+                Poll::Ready(Ok((this.layer.refuse)(Code::Internal, MESSAGE)))
             }
         }
     }

@@ -17,16 +17,15 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tokio::sync::oneshot;
 
 use super::DataPlane;
-use super::beside::{Flags, Observed, observe};
+use super::beside::{Answerer, Flags, Observed, Unrun};
 use super::choice::Choice;
 use crate::error::{Code, Fault};
 use crate::monitor::Judgement;
 use crate::protocol::v2::ProtocolError;
 use crate::registry::{Protocol, ResolveError, Serving, SlotMetrics, Timings, Version};
-use crate::scheduler::{ExecuteError, Execution, Job, Permit, Placement};
+use crate::scheduler::{ExecuteError, Execution, Job, Pending, Permit, Placement};
 use crate::telemetry::trace::{Inside, Times, Trace};
 use crate::telemetry::{Telemetry, names};
 use crate::tensor::Tensor;
@@ -175,7 +174,7 @@ impl Prediction {
     fn failed(mut self, code: Code) {
         self.ended = true;
         self.metrics.ended(self.protocol, code);
-        self.version.statistics.failed(self.received.elapsed());
+        self.version.statistics.failed(self.received.elapsed(), code);
     }
 
     fn answered(mut self, rows: usize, timings: &Timings) {
@@ -210,7 +209,7 @@ struct Started<F> {
 
 enum Run {
     Done(Execution),
-    Waiting(oneshot::Receiver<Result<Execution, ExecuteError>>),
+    Waiting(Pending),
 }
 
 /// Answers a question whose body is there.
@@ -241,7 +240,7 @@ pub(super) async fn predict<F: Send + 'static, T>(
         let (own, choice) = (Arc::clone(&version), choice.clone());
         let read = move || start(&own, choice.as_deref(), decode, received);
         let read = version.executor.run_aside(read).await;
-        read.unwrap_or_else(|error| Err(execute(&version, error)))
+        read.unwrap_or_else(|error| Err(execute(&version, error).into()))
     } else {
         start(&version, choice.as_deref(), decode, received)
     };
@@ -271,32 +270,42 @@ pub(super) async fn predict<F: Send + 'static, T>(
                     if let Some((choice, inputs)) = choice.as_deref().zip(started.inputs.as_ref()) {
                         choice.failed(started.id.as_deref(), inputs, &error);
                     }
-                    Err(execute(&version, error))
+                    let inputs = started.inputs.unwrap_or_default();
+                    Err(Unanswered::new(&version, error, started.id, inputs))
                 }
             }
         }
         Err(error) => Err(error),
     };
-    let outcome = executed.and_then(|(started, execution, begun)| {
-        let finished = finish(&version, started, execution, encode, (received, begun));
-        let Finished { answer, rows, batch_rows, timings, flags, observed } = finished;
-        for (when, rows) in &flags.held {
-            prediction.metrics.rule_held(*when, rows.len());
-        }
-        // The answer is ready: now, and never before, it is copied and observed.
-        if let Some((choice, observed)) = choice.as_ref().zip(observed.as_ref()) {
-            choice.copy(&plane.shadows, &version, question, observed, &timings);
-        }
-        if let Some((recorder, observed)) = version.recorder.as_ref().zip(observed) {
-            observe(&plane.monitors, recorder, observed, question.head, question.id);
-        }
-        answer.map(|answer| (answer, rows, batch_rows, timings, flags))
-    });
-    match outcome {
-        Ok((answer, rows, batch_rows, timings, flags)) => {
+    let answerer = Answerer { version: &version, slot: slot.label(), question };
+    let outcome = match executed {
+        Ok((started, execution, begun)) => {
+            let finished = finish(&version, started, execution, encode, (received, begun));
+            let Finished { answer, rows, timings, ran, flags, observed } = finished;
             if let Some(trace) = trace {
-                trace.answered(times(rows, batch_rows, &timings));
+                trace.ran(times(rows, &timings, ran));
             }
+            for (when, rows) in &flags.held {
+                prediction.metrics.rule_held(*when, rows.len());
+            }
+            // The answer is ready: now, and never before, it is copied and observed.
+            if let Some((choice, observed)) = choice.as_ref().zip(observed.as_ref()) {
+                choice.copy(&plane.shadows, &version, question, observed, &timings);
+            }
+            if let Some(observed) = observed {
+                let error = answer.as_ref().err();
+                answerer.observe(&plane.monitors, &plane.capture, observed, error);
+            }
+            answer.map(|answer| (answer, rows, timings, flags))
+        }
+        Err(unanswered) => {
+            let Unanswered { error, unrun } = *unanswered;
+            answerer.unrun(&plane.capture, &unrun, &error);
+            Err(error)
+        }
+    };
+    match outcome {
+        Ok((answer, rows, timings, flags)) => {
             prediction.answered(rows, &timings);
             Ok(Predicted { answer, version, timings, flags })
         }
@@ -316,7 +325,7 @@ fn start<F>(
     choice: Option<&Choice>,
     decode: impl FnOnce(&Version) -> Result<Asked<F>, DecodeError>,
     received: Instant,
-) -> Result<(Started<F>, Run), PredictError> {
+) -> Result<(Started<F>, Run), Box<Unanswered>> {
     let begun = Instant::now();
     let mut permit = version.executor.admit().map_err(|error| execute(version, error))?;
     let asked = decode(version).map_err(|error| error.of(version))?;
@@ -332,11 +341,12 @@ fn start<F>(
     let rows = inputs.first().map_or(1, Tensor::rows);
     let admitted = Instant::now();
     if deadline <= admitted {
-        return Err(execute(version, ExecuteError::Deadline(allowed)));
+        return Err(Unanswered::new(version, ExecuteError::Deadline(allowed), id, inputs));
     }
     let executor = &version.executor;
     let copies = choice.and_then(Choice::copies);
-    let is_watched = version.recorder.is_some() || copies.is_some();
+    let is_recorded = version.capture.subject.is_some();
+    let is_watched = version.recorder.is_some() || copies.is_some() || is_recorded;
     let (run, inputs) = match executor.place(rows) {
         Placement::Inline => {
             let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
@@ -348,13 +358,40 @@ fn start<F>(
         Placement::Pooled => {
             let kept = is_watched.then(|| inputs.clone());
             let job = Job { inputs, rows, priority, admitted, deadline };
-            (executor.submit(job).map(Run::Waiting), kept)
+            let may_split = version.loaded.rows_keep_bits;
+            (executor.submit_parts(job, may_split).map(Run::Waiting), kept)
         }
     };
-    let run = run.map_err(|error| execute(version, error))?;
+    let run = match run {
+        Ok(run) => run,
+        Err(error) => return Err(Unanswered::new(version, error, id, inputs.unwrap_or_default())),
+    };
     let decode = admitted.saturating_duration_since(begun);
     let started = Started { id, form, rows, decode, admitted, deadline, _permit: permit, inputs };
     Ok((started, run))
+}
+
+/// A prediction that did not run.
+struct Unanswered {
+    error: PredictError,
+    unrun: Unrun,
+}
+
+impl Unanswered {
+    fn new(
+        version: &Version,
+        error: ExecuteError,
+        id: Option<Box<str>>,
+        inputs: Vec<Tensor>,
+    ) -> Box<Self> {
+        Box::new(Self { error: execute(version, error), unrun: Unrun { id, inputs } })
+    }
+}
+
+impl From<PredictError> for Box<Unanswered> {
+    fn from(error: PredictError) -> Self {
+        Self::new(Unanswered { error, unrun: Unrun::default() })
+    }
 }
 
 /// A prediction that ran.
@@ -362,24 +399,29 @@ struct Finished<T> {
     /// Refused where a rule of the monitor says so: it is observed all the same.
     answer: Result<T, PredictError>,
     rows: usize,
-    batch_rows: usize,
     timings: Timings,
+    ran: Ran,
     flags: Flags,
     observed: Option<Observed>,
 }
 
+/// What a trace is told of a run beside its timings.
+#[derive(Clone, Copy)]
+struct Ran {
+    /// When its queueing began.
+    admitted: Instant,
+    batch_rows: usize,
+}
+
 /// Waits for the pool.
 async fn wait(
-    outcome: oneshot::Receiver<Result<Execution, ExecuteError>>,
+    outcome: Pending,
     received: Instant,
     deadline: Instant,
 ) -> Result<Execution, ExecuteError> {
-    match tokio::time::timeout_at(deadline.into(), outcome).await {
-        Ok(Ok(outcome)) => outcome,
-        // The pool answers everything that it takes, or is gone.
-        Ok(Err(_)) => Err(ExecuteError::ShuttingDown),
-        Err(_) => Err(ExecuteError::Deadline(deadline.saturating_duration_since(received))),
-    }
+    let outcome = tokio::time::timeout_at(deadline.into(), outcome.outcome()).await;
+    let allowed = deadline.saturating_duration_since(received);
+    outcome.unwrap_or(Err(ExecuteError::Deadline(allowed)))
 }
 
 /// From execution, which ended when encoding `begun`, to encoded answer.
@@ -390,7 +432,7 @@ fn finish<F, T>(
     encode: impl FnOnce(&Version, Option<&str>, F, &[Tensor]) -> Result<T, ProtocolError>,
     (received, begun): (Instant, Instant),
 ) -> Finished<T> {
-    let Started { id, form, rows, decode, _permit, inputs, .. } = started;
+    let Started { id, form, rows, decode, admitted, _permit, inputs, .. } = started;
     let judged = version.recorder.as_ref().zip(inputs.as_ref());
     let judged = judged.and_then(|(recorder, inputs)| recorder.judge(inputs, &execution.outputs));
     let Judgement { flags, refusal, replaced, outlier_scores } = judged.unwrap_or_default();
@@ -415,9 +457,11 @@ fn finish<F, T>(
         compute: execution.computed,
         encode: ended.saturating_duration_since(begun),
     };
-    let batch_rows = execution.batch_rows;
-    let observed = inputs.map(|inputs| Observed { id, inputs, outputs: execution.outputs });
-    Finished { answer, rows, batch_rows, timings, flags, observed }
+    let ran = Ran { admitted, batch_rows: execution.batch_rows };
+    let batch = (execution.batch, execution.first_row, execution.batch_rows);
+    let outputs = execution.outputs;
+    let observed = inputs.map(|inputs| Observed { id, inputs, outputs, timings, batch });
+    Finished { answer, rows, timings, ran, flags, observed }
 }
 
 /// The outputs with some of them replaced; nothing where none are, which is nearly always.
@@ -439,9 +483,10 @@ fn inside(version: &Version, slot: &'static str) -> Inside {
     }
 }
 
-fn times(rows: usize, batch_rows: usize, timings: &Timings) -> Times {
+fn times(rows: usize, timings: &Timings, ran: Ran) -> Times {
     let Timings { total, queue, decode, compute, encode } = *timings;
-    Times { rows, batch_rows, total, decode, queue, compute, encode }
+    let Ran { admitted, batch_rows } = ran;
+    Times { rows, batch_rows, admitted, total, decode, queue, compute, encode }
 }
 
 fn protocol(version: &Version, error: ProtocolError) -> PredictError {

@@ -1,4 +1,5 @@
-//! Answers and errors as HTTP: the one place that knows status codes.
+//! Answers and errors as HTTP: the one place that knows its status codes. Those of gRPC are in
+//! [`super::grpc`].
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,23 +7,53 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use super::route::Methods;
+use super::streamed::Streamed;
 use crate::error::{Code, Fault};
 
-/// A whole answer, known before the head is sent: its bytes in one piece, or in several where some
-/// are lent by who made them.
+/// An answer's bytes. Nearly always they are known before the head is sent: in one piece, or in
+/// several where some are lent by who made them.
 #[derive(Debug, Default)]
 pub(super) struct Body {
     first: Bytes,
     rest: std::vec::IntoIter<Bytes>,
+    tail: Tail,
+}
+
+/// What comes after the pieces.
+#[derive(Debug, Default)]
+enum Tail {
+    #[default]
+    Nothing,
+    Trailers(Box<HeaderMap>),
+    /// Messages that are made while the answer is sent.
+    Streamed(Box<Streamed>),
 }
 
 impl Body {
     pub(super) fn pieces(first: Bytes, rest: Vec<Bytes>) -> Self {
-        Self { first, rest: rest.into_iter() }
+        Self { first, rest: rest.into_iter(), tail: Tail::Nothing }
+    }
+
+    /// The same with trailers.
+    pub(super) fn with_trailers(self, trailers: HeaderMap) -> Self {
+        Self { tail: Tail::Trailers(Box::new(trailers)), ..self }
+    }
+
+    /// Messages that are made while they are sent.
+    pub(super) fn of_stream(streamed: Streamed) -> Self {
+        Self { tail: Tail::Streamed(Box::new(streamed)), ..Self::default() }
+    }
+
+    /// What is made while it is sent, where that is so.
+    pub(super) fn streamed(&mut self) -> Option<&mut Streamed> {
+        match &mut self.tail {
+            Tail::Streamed(streamed) => Some(streamed),
+            Tail::Nothing | Tail::Trailers(_) => None,
+        }
     }
 }
 
@@ -38,22 +69,43 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match std::mem::take(&mut self.first) {
             first if first.is_empty() => self.rest.next(),
             first => Some(first),
         };
-        Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
+        if let Some(piece) = next {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match &mut self.tail {
+            Tail::Nothing => Poll::Ready(None),
+            Tail::Trailers(trailers) => {
+                let trailers = std::mem::take(&mut **trailers);
+                self.tail = Tail::Nothing;
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            Tail::Streamed(streamed) => streamed.poll_frame(context).map(|frame| frame.map(Ok)),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.rest.as_slice().is_empty()
+        let is_last = matches!(self.tail, Tail::Nothing);
+        is_last && self.first.is_empty() && self.rest.as_slice().is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest: usize = self.rest.as_slice().iter().map(Bytes::len).sum();
-        SizeHint::with_exact((self.first.len() + rest) as u64)
+        let size = (self.first.len() + rest) as u64;
+        match self.tail {
+            Tail::Nothing => SizeHint::with_exact(size),
+            // Not exact: of what ends with trailers nobody announces a length.
+            Tail::Trailers(_) | Tail::Streamed(_) => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(size);
+                hint
+            }
+        }
     }
 }
 
@@ -153,6 +205,18 @@ impl Reply {
         let mut reply = Self::error(Code::MethodNotAllowed, &message);
         reply.set(ALLOW, HeaderValue::from_static(allowed.as_str()));
         reply
+    }
+
+    /// An answer of gRPC, whose own status is in `head` or comes at the end: HTTP's is always 200.
+    pub(super) fn of_grpc(
+        code: Code,
+        head: HeaderMap,
+        body: Body,
+        error: Option<Box<str>>,
+    ) -> Self {
+        let mut response = Response::new(body);
+        *response.headers_mut() = head;
+        Self { code, response, error }
     }
 
     fn new(code: Code, content_type: HeaderValue, body: Bytes) -> Self {

@@ -23,6 +23,10 @@ pub(super) enum Route<'a> {
     RepositoryIndex,
     RepositoryLoad(Cow<'a, str>),
     RepositoryUnload(Cow<'a, str>),
+    LogSettings,
+    /// Of all models, or of one.
+    TraceSettings(Option<Cow<'a, str>>),
+    SharedMemory,
     /// The root: V1 asks there whether the server lives.
     V1Live,
     /// The description of all this.
@@ -47,6 +51,7 @@ pub(super) struct Target<'a> {
 pub(super) enum Methods {
     Get,
     Post,
+    Both,
 }
 
 impl Methods {
@@ -55,6 +60,7 @@ impl Methods {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Both => "GET, POST",
         }
     }
 
@@ -63,6 +69,7 @@ impl Methods {
         match self {
             Self::Get => "GET, HEAD, OPTIONS",
             Self::Post => "POST, OPTIONS",
+            Self::Both => "GET, HEAD, POST, OPTIONS",
         }
     }
 
@@ -71,6 +78,7 @@ impl Methods {
         match self {
             Self::Get => method == http::Method::GET || method == http::Method::HEAD,
             Self::Post => method == http::Method::POST,
+            Self::Both => Self::Get.allow(method) || Self::Post.allow(method),
         }
     }
 }
@@ -103,6 +111,9 @@ impl<'a> Route<'a> {
             },
             Some("models") => Self::of_model(segments),
             Some("repository") => Self::of_repository(segments),
+            Some("logging") if segments.next().is_none() => Self::LogSettings,
+            Some("trace") if segments.eq(["setting"]) => Self::TraceSettings(None),
+            Some("systemsharedmemory" | "cudasharedmemory") => Self::SharedMemory,
             _ => Self::Unknown,
         }
     }
@@ -119,8 +130,12 @@ impl<'a> Route<'a> {
             version = Some(decoded(segment));
             action = segments.next();
         }
-        if segments.next().is_some() {
-            return Self::Unknown;
+        match (action, segments.next(), segments.next()) {
+            (_, None, _) => {}
+            (Some("trace"), Some("setting"), None) if version.is_none() => {
+                return Self::TraceSettings(Some(decoded(model)));
+            }
+            _ => return Self::Unknown,
         }
         let target = Target { model: decoded(model), version };
         match action {
@@ -195,6 +210,7 @@ impl<'a> Route<'a> {
             | Self::RepositoryIndex
             | Self::RepositoryLoad(_)
             | Self::RepositoryUnload(_) => Methods::Post,
+            Self::LogSettings | Self::TraceSettings(_) | Self::SharedMemory => Methods::Both,
             _ => Methods::Get,
         }
     }
@@ -204,6 +220,10 @@ impl<'a> Route<'a> {
         match self {
             Self::Infer(Target { version: None, .. }) => "/v2/models/{model}/infer",
             Self::Infer(_) => "/v2/models/{model}/versions/{version}/infer",
+            Self::Predict(Target { version: None, .. }) => "/v2/models/{model}/predict",
+            Self::Predict(_) => "/v2/models/{model}/versions/{version}/predict",
+            Self::V1Predict(_) => "/v1/models/{model}:predict",
+            Self::V1Other(_) => "/v1/models/{model}:{verb}",
             _ => "",
         }
     }
@@ -211,7 +231,11 @@ impl<'a> Route<'a> {
     /// The metric label `route`.
     pub(super) fn label(&self) -> Label {
         match self {
-            Self::ServerMetadata | Self::OpenApi => Label::ServerMetadata,
+            Self::ServerMetadata
+            | Self::OpenApi
+            | Self::LogSettings
+            | Self::TraceSettings(_)
+            | Self::SharedMemory => Label::ServerMetadata,
             Self::Live | Self::Ready | Self::V1Live => Label::Health,
             Self::Models
             | Self::Model(_)
@@ -236,6 +260,7 @@ impl<'a> Route<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Label {
     Infer,
+    InferStream,
     Feedback,
     Metadata,
     ServerMetadata,
@@ -248,8 +273,9 @@ pub(super) enum Label {
 }
 
 impl Label {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Infer,
+        Self::InferStream,
         Self::Feedback,
         Self::Metadata,
         Self::ServerMetadata,
@@ -263,12 +289,13 @@ impl Label {
 
     /// Whether requests with it are predictions: those are traced.
     pub(super) fn is_prediction(self) -> bool {
-        self == Self::Infer
+        matches!(self, Self::Infer | Self::InferStream)
     }
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Infer => "infer",
+            Self::InferStream => "infer_stream",
             Self::Feedback => "feedback",
             Self::Metadata => "metadata",
             Self::ServerMetadata => "server_metadata",
@@ -316,6 +343,15 @@ mod tests {
             ("/v2/models/m/config", Route::ModelConfig(target("m", None))),
             ("/v2/models/m/stats", Route::ModelStatistics(target("m", None))),
             ("/v2/repository/index", Route::RepositoryIndex),
+            ("/v2/logging", Route::LogSettings),
+            ("/v2/logging/x", Route::Unknown),
+            ("/v2/trace/setting", Route::TraceSettings(None)),
+            ("/v2/trace", Route::Unknown),
+            ("/v2/models/m/trace/setting", Route::TraceSettings(Some("m".into()))),
+            ("/v2/models/m/trace/setting/x", Route::Unknown),
+            ("/v2/models/m/versions/1/trace/setting", Route::Unknown),
+            ("/v2/systemsharedmemory/region/r/register", Route::SharedMemory),
+            ("/v2/cudasharedmemory/status", Route::SharedMemory),
             ("/v2/repository/main/index", Route::RepositoryIndex),
             ("/v2/repository/models/m/load", Route::RepositoryLoad("m".into())),
             ("/v2/repository/main/models/m/unload", Route::RepositoryUnload("m".into())),

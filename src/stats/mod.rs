@@ -15,5 +15,6 @@ pub mod hash;
 pub mod kolmogorov;
 pub mod performance;
 pub mod sample;
+pub mod sequential;
 pub mod special;
 pub mod variance;

@@ -12,6 +12,7 @@
 mod histogram;
 pub mod logging;
 pub mod names;
+mod rollout_names;
 mod sharded;
 pub mod trace;
 

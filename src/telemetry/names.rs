@@ -3,6 +3,12 @@
 //! Labels take their values from the configuration (model names) or from closed enums, never
 //! from a request, since a Prometheus series lives as long as the process.
 
+mod capture;
+
+pub use capture::*;
+
+pub use super::rollout_names::*;
+
 /// A counter or a gauge.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -25,7 +31,7 @@ pub struct HistogramMetric {
     pub divisor: f64,
 }
 
-const fn metric(name: &'static str, help: &'static str) -> Metric {
+pub(super) const fn metric(name: &'static str, help: &'static str) -> Metric {
     Metric { name, help }
 }
 
@@ -433,6 +439,13 @@ pub const COUNTERS: &[Metric] = &[
     ALERT_MESSAGES,
     ALERT_RETRIES,
     DRIFT_EVENTS,
+    CAPTURED_ROWS,
+    CAPTURED_BYTES,
+    CAPTURED_FILES,
+    CAPTURE_REMOVED,
+    CAPTURE_DROPPED,
+    CAPTURE_ERRORS,
+    CAPTURE_UPLOADS,
 ];
 
 /// All gauges.
@@ -452,6 +465,9 @@ pub const GAUGES: &[Metric] = &[
     BUILD_INFO,
     ALERT_WAITING,
     ALERTS_FIRING,
+    CAPTURE_SPOOLED,
+    CAPTURE_WAITING,
+    CAPTURE_LAG,
 ];
 
 /// All histograms.

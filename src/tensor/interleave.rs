@@ -88,9 +88,9 @@ mod tests {
             });
             let columns: Vec<Tensor> = columns.collect();
             let rows = Tensor::interleave(Datatype::Uint32, [n_rows, width].as_slice(), &columns);
+            let rows = rows.unwrap();
             let expected: Vec<u8> =
                 (0..(n_rows * width) as u32).flat_map(u32::to_le_bytes).collect();
-            let rows = rows.unwrap();
             prop_assert_eq!(&rows.data()[..], &expected[..]);
         }
     }

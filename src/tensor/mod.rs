@@ -218,6 +218,14 @@ pub struct Elements<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Elements<'a> {
+    /// The elements of a BYTES tensor's data.
+    #[must_use]
+    pub fn of(data: &'a [u8]) -> Self {
+        Self { rest: data }
+    }
+}
+
 impl<'a> Iterator for Elements<'a> {
     type Item = &'a [u8];
 

@@ -83,6 +83,13 @@ impl Signature {
         self.outputs.iter().position(|spec| spec.name == name)
     }
 
+    /// True where every input has a free first dimension, whatever the outputs declare: converters of
+    /// trees declare one label, and the model answers as many as there are rows.
+    #[must_use]
+    pub fn takes_rows(&self) -> bool {
+        !self.inputs.is_empty() && self.inputs.iter().all(TensorSpec::is_batchable)
+    }
+
     /// True where every input and every output has a free first dimension.
     #[must_use]
     pub fn is_batchable(&self) -> bool {

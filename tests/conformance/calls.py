@@ -360,6 +360,23 @@ CASES = {
         gives("get_trace_settings", that=lambda answer: setting(answer, "trace_level")),
         refuses("model 'nobody' is not known", "get_trace_settings", "nobody"),
     ),
+    "update_log_settings": Case(
+        # What is so already may be set; what is not is the configuration's.
+        gives(
+            "update_log_settings",
+            {"log_info": True, "log_verbose_level": 0},
+            that=lambda answer: setting(answer, "log_info") is True,
+        ),
+        refuses("set log.level in the configuration", "update_log_settings", {"log_verbose_level": 1}),
+    ),
+    "update_trace_settings": Case(
+        gives(
+            "update_trace_settings",
+            settings={"trace_level": ["OFF"], "trace_rate": None},
+            that=lambda answer: setting(answer, "trace_level") == ["OFF"],
+        ),
+        refuses("configured in the file", "update_trace_settings", settings={"trace_level": ["MAX"]}),
+    ),
     "get_system_shared_memory_status": shared("get_system_shared_memory_status"),
     "register_system_shared_memory": shared("register_system_shared_memory", "region", "/key", 64),
     "unregister_system_shared_memory": shared("unregister_system_shared_memory", "region"),

@@ -88,7 +88,7 @@ def start(folder: Path, config: str = "") -> Gateway:
     """Starts the gateway on the models in `folder`, and waits until it serves."""
     file = folder / "tidegate.toml"
     file.write_text(
-        '[server]\nhttp = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n'
+        '[server]\nhttp = "127.0.0.1:0"\ngrpc = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n'
         '[repository]\npath = "models"\nsettle = "1ms"\npoll = "200ms"\n'
         f'[log]\nformat = "json"\n{config}'
     )
@@ -102,7 +102,7 @@ def start(folder: Path, config: str = "") -> Gateway:
         if entry.get("message") == "serving":
             # Whatever else is logged must not fill the pipe.
             threading.Thread(target=process.stderr.read, daemon=True).start()
-            return Gateway(process, entry["http"], entry.get("grpc", ""), entry["admin"], folder / "models")
+            return Gateway(process, entry["http"], entry["grpc"], entry["admin"], folder / "models")
     raise AssertionError(f"the gateway ended with {process.wait(LIMIT)}")
 
 

@@ -130,7 +130,64 @@ HTTP = [
     ),
 ]
 
-GRPC: list[Named] = []
+GRPC = [
+    Named(
+        "The server's name",
+        lambda question, found: {"name"} & set(found) if question == "server metadata" else set(),
+        "`tidegate`",
+        "`mlserver`",
+        "both",
+        "each has its own",
+    ),
+    Named(
+        "`versions` in a model's metadata",
+        members("versions"),
+        "the versions that serve",
+        "an empty list",
+        "both",
+        "the member is optional",
+    ),
+    Named(
+        "Whether an unknown model is ready",
+        pair("status", "OK", "UNKNOWN"),
+        "`ready` is false",
+        "the status UNKNOWN",
+        "Tidegate",
+        "the answer to ModelReady is `ready`",
+    ),
+    Named(
+        "The form of answers to typed contents",
+        only("contents", "raw", "typed"),
+        "`raw_output_contents`, always",
+        "typed contents, raw ones only to raw ones",
+        "both",
+        "either is allowed; `tritonclient` reads raw ones only",
+    ),
+    Named(
+        "Raw contents of a wrong size",
+        only("status", "INVALID_ARGUMENT", "INTERNAL"),
+        "INVALID_ARGUMENT",
+        "INTERNAL",
+        "Tidegate",
+        "the fault is the request's",
+    ),
+    Named(
+        "More raw contents than inputs",
+        questions("raw, one tensor too many"),
+        "INVALID_ARGUMENT",
+        "OK: what is too much is passed over",
+        "Tidegate",
+        "raw contents are one for each input",
+    ),
+    Named(
+        "Raw and typed contents in one request",
+        questions("raw and typed"),
+        "INVALID_ARGUMENT",
+        "OK: the raw ones win",
+        "Tidegate",
+        "where raw contents are used they must be used for all tensors, and no others",
+    ),
+]
 
 
 def explain(named: list[Named], question: str, found: Differences) -> tuple[list[Named], Differences]:

@@ -24,7 +24,7 @@ EVERY = [(name, method) for name in MODULES for method in methods(name)]
 
 @pytest.fixture(scope="module")
 def clients(gateway: Gateway) -> Iterator[dict[str, Flavour]]:
-    connected = {name: connect(name, gateway) for name in MODULES if not name.startswith("grpc")}
+    connected = {name: connect(name, gateway) for name in MODULES}
     yield connected
     for client in connected.values():
         client.close()

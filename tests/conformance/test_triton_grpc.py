@@ -20,6 +20,7 @@ from flavours import Flavour, connect
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+CANCELLED = "tidegate_http_requests_total"
 ROWS = np.ones((512, 1024), np.float32)
 
 
@@ -74,7 +75,7 @@ def test_messages_and_json_say_the_same(client: Flavour) -> None:
 
 def test_an_answer_as_json(client: Flavour) -> None:
     answer = client.infer("identity_int64", {"x": PAIR})
-    assert answer.get_output("y", as_json=True)["shape"] == ["1", "2"]
+    assert answer.get_output("y").shape == [1, 2]
     assert answer.get_response(as_json=True)["model_name"] == "identity_int64"
     assert answer.get_output("nothing") is None
     assert answer.as_numpy("nothing") is None
@@ -167,7 +168,8 @@ def test_streams_end_at_their_time(slow: Gateway) -> None:
         client.call("async_stream_infer", "slow", [client.tensor("x", ROWS)])
         result, error = got.get(timeout=LIMIT)
         assert result is None
-        assert error.status() == "StatusCode.DEADLINE_EXCEEDED"
+        # By the client's clock, by the gateway's, or foreseen by the gateway: whichever comes first.
+        assert error.status() == "StatusCode.DEADLINE_EXCEEDED" or "deadline" in error.message()
         client.call("stop_stream", cancel_requests=True)
 
 
@@ -185,7 +187,7 @@ def test_streams_are_cancelled(slow: Gateway) -> None:
 
 def test_requests_are_cancelled(slow: Gateway) -> None:
     """The client is told at once, and the gateway counts it as cancelled."""
-    before = metric(slow, "tidegate_requests_total", 'outcome="cancelled"')
+    before = metric(slow, CANCELLED, 'plane="grpc"', 'outcome="cancelled"')
     got: queue.Queue[Any] = queue.Queue()
     with connect("grpc", slow) as client:
         calls = [
@@ -204,7 +206,7 @@ def test_requests_are_cancelled(slow: Gateway) -> None:
             result, error = got.get(timeout=LIMIT)
             assert result is None
             assert error.status() == "StatusCode.CANCELLED"
-    until(lambda: metric(slow, "tidegate_requests_total", 'outcome="cancelled"') - before >= 8)
+    until(lambda: metric(slow, CANCELLED, 'plane="grpc"', 'outcome="cancelled"') - before >= 8)
 
 
 def test_aio_cancels(slow: Gateway) -> None:

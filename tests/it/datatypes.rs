@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use super::harness::{Server, Setup};
 use super::onnx;
 
-const ELEMENTS: [(Datatype, DataType); 14] = [
+pub(crate) const ELEMENTS: [(Datatype, DataType); 14] = [
     (Datatype::Bool, DataType::Bool),
     (Datatype::Uint8, DataType::Uint8),
     (Datatype::Uint16, DataType::Uint16),
@@ -25,7 +25,7 @@ const ELEMENTS: [(Datatype, DataType); 14] = [
 ];
 
 /// Two rows of three, with the datatype's extremes where they matter.
-fn sample(datatype: Datatype) -> Tensor {
+pub(crate) fn sample(datatype: Datatype) -> Tensor {
     let shape = [2, 3].as_slice();
     match datatype {
         Datatype::Bytes => {

@@ -28,10 +28,12 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
 
 /// A folder with `models/` and `tidegate.toml`, and the server that runs on them.
 pub(crate) struct Server {
+    environment: Vec<(String, String)>,
     folder: tempfile::TempDir,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
 
@@ -40,6 +42,7 @@ pub(crate) struct Setup {
     folder: tempfile::TempDir,
     /// Lines of configuration by section.
     pub(crate) config: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -50,13 +53,19 @@ impl Setup {
         for model in models {
             copy(&shipped(model), &folder.path().join("models").join(model));
         }
-        Self { folder, config: String::new() }
+        Self { folder, config: String::new(), environment: Vec::new() }
     }
 
     /// Adds lines to the configuration.
     pub(crate) fn config(mut self, lines: &str) -> Self {
         self.config.push_str(lines);
         self.config.push('\n');
+        self
+    }
+
+    /// Sets a variable of the server's environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -86,34 +95,50 @@ impl Setup {
     /// Starts the server and waits until it serves.
     pub(crate) fn start(self) -> Server {
         let config = self.write_config();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                sink.lock().unwrap().push(line);
-            }
-        });
-        let serving = eventually("the server to serve", || {
-            let lines = log.lock().unwrap();
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the server ended with {status}: {lines:?}");
-            }
-            lines.iter().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                (line["message"] == "serving").then_some(line)
-            })
-        });
-        let address = |key: &str| serving[key].as_str().unwrap().parse().unwrap();
-        let (http, admin) = (address("http"), address("admin"));
-        Server { folder: self.folder, child, log, http, admin }
+        let Launched { child, log, http, grpc, admin } = launch(&config, &self.environment);
+        Server { folder: self.folder, environment: self.environment, child, log, http, grpc, admin }
     }
+}
+
+struct Launched {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    http: SocketAddr,
+    grpc: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn launch(config: &Path, environment: &[(String, String)]) -> Launched {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["serve", "--config"])
+        .arg(config)
+        // Of the system's choice too, whatever a test's [server] says.
+        .env("TIDEGATE_SERVER__GRPC", "127.0.0.1:0")
+        .envs(environment.iter().cloned())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let sink = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            sink.lock().unwrap().push(line);
+        }
+    });
+    let serving = eventually("the server to serve", || {
+        let lines = log.lock().unwrap();
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("the server ended with {status}: {lines:?}");
+        }
+        lines.iter().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "serving").then_some(line)
+        })
+    });
+    let address = |key: &str| serving[key].as_str().unwrap().parse().unwrap();
+    let (http, grpc, admin) = (address("http"), address("grpc"), address("admin"));
+    Launched { child, log, http, grpc, admin }
 }
 
 /// Ports are the system's choice; files are taken as soon as they are there.
@@ -218,9 +243,27 @@ impl Server {
         assert!(status.success());
     }
 
+    /// Kills the process as a crash does, and starts it again on the same files.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let Launched { child, log, http, grpc, admin } =
+            launch(&self.config_path(), &self.environment);
+        (self.child, self.log) = (child, log);
+        (self.http, self.grpc, self.admin) = (http, grpc, admin);
+    }
+
     /// Waits for the process to end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the server to end", || self.child.try_wait().unwrap())
+    }
+
+    /// Ends the server well and keeps its folder.
+    pub(crate) fn take_folder(mut self) -> tempfile::TempDir {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "ended with {status}");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// Ends the server as an operator does and checks that it ends well.

@@ -4,15 +4,19 @@
 
 mod accounting;
 mod baseline;
+mod capture;
 mod cli;
 mod datatypes;
 mod drain;
+mod forms;
+mod grpc;
 mod harness;
 mod http;
 mod monitor;
 mod onnx;
 mod overload;
 mod reload;
+mod rollout;
 mod swap;
 mod traffic;
 mod untrusted;

@@ -92,7 +92,7 @@ class Gateway:
 def write_config(folder: Path, config: str, admin: int = 0) -> Path:
     file = folder / "tidegate.toml"
     file.write_text(
-        f'[server]\nhttp = "127.0.0.1:0"\nadmin = "127.0.0.1:{admin}"\n'
+        f'[server]\nhttp = "127.0.0.1:0"\ngrpc = "off"\nadmin = "127.0.0.1:{admin}"\n'
         '[repository]\npath = "models"\nsettle = "1ms"\npoll = "200ms"\n'
         f'[log]\nformat = "json"\n{config}'
     )

@@ -30,6 +30,7 @@ class Gateway:
     file: Path
     http: str
     admin: str
+    grpc: str = ""
     log: list[str] = field(default_factory=list)
 
     def infer(self, path: str = "/v2/models/digits/infer", body: bytes = BODY, **headers: str) -> requests.Response:
@@ -77,7 +78,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         shutil.copytree(ROOT / "models/digits", folder / "models/digits", ignore=ignored)
         file = folder / "tidegate.toml"
         file.write_text(
-            '[server]\nhttp = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n'
+            '[server]\nhttp = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\ngrpc = "127.0.0.1:0"\n'
             '[repository]\npath = "models"\nsettle = "1ms"\n'
             '[log]\nformat = "json"\naccess = "all"\n'
             f"[limits]\nbody = 100000\n[tracing]\n{tracing}\n"
@@ -96,7 +97,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             if entry.get("message") == "serving":
                 stderr = process.stderr
                 threading.Thread(target=lambda: log.extend(stderr), daemon=True).start()
-                return Gateway(process, file, entry["http"], entry["admin"], log)
+                return Gateway(process, file, entry["http"], entry["admin"], entry["grpc"], log)
         raise AssertionError(f"the gateway ended with {process.wait(LIMIT)}: {log}")
 
     yield start_one

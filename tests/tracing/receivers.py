@@ -1,9 +1,12 @@
-"""Receivers of OTLP: what an OpenTelemetry collector is to a gateway, over gRPC and over HTTP."""
+"""Receivers of OTLP: what an OpenTelemetry collector is to a gateway, over gRPC and over HTTP.
+
+Run alone it prints what comes over gRPC: `receivers.py PORT`."""
 
 from __future__ import annotations
 
 import gzip
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -120,3 +123,18 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def main() -> None:
+    receiver = over_grpc(int(sys.argv[1]))
+    shown = 0
+    while True:
+        for span in receiver.spans[shown:]:
+            shown += 1
+            took = (span.end_time_unix_nano - span.start_time_unix_nano) / 1000
+            print(f"{span.trace_id.hex()} {span.name:24} {took:9.0f} µs {attributes(span.attributes)}", flush=True)
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{OfferedAnswer, OfferedCopy};
 use crate::registry::{Copies, Version};
+use crate::telemetry::trace::Carried;
 use crate::tensor::Tensor;
 
 /// What all copies together may take.
@@ -63,6 +64,7 @@ pub(super) struct Copy {
     pub(super) hash: u64,
     pub(super) segment: Option<Bytes>,
     pub(super) at: u64,
+    pub(super) trace: Option<Carried>,
     pub(super) inputs: Vec<Tensor>,
     pub(super) answer: Result<Answer, String>,
     /// Of its tensors.
@@ -98,6 +100,7 @@ impl Copy {
             hash,
             segment: offered.segment.map(Bytes::copy_from_slice),
             at: offered.at,
+            trace: offered.trace.clone(),
             inputs: offered.inputs.to_vec(),
             answer,
             bytes,

@@ -301,20 +301,16 @@ async fn ask(
     let begun = Instant::now();
     let copy = &entry.copy;
     let ended = match endpoint {
-        Ok(endpoint) => {
-            match endpoint.ask(&copy.id, &copy.inputs, copy.primary.signature()).await {
-                Ok(outputs) => {
-                    let took = begun.elapsed();
-                    let primary = copy.answer.as_ref().ok().map(|answer| answer.total);
-                    let times = Times { primary, candidate: Some(took) };
-                    Ended::Answered(outputs, times, Timings { total: took, ..Timings::default() })
-                }
-                Err(AskError::TimedOut) => Ended::TimedOut,
-                Err(error @ AskError::Failed(_)) => {
-                    Ended::Failed(Code::Unavailable, error.to_string())
-                }
+        Ok(endpoint) => match endpoint.ask(copy).await {
+            Ok(outputs) => {
+                let took = begun.elapsed();
+                let primary = copy.answer.as_ref().ok().map(|answer| answer.total);
+                let times = Times { primary, candidate: Some(took) };
+                Ended::Answered(outputs, times, Timings { total: took, ..Timings::default() })
             }
-        }
+            Err(AskError::TimedOut) => Ended::TimedOut,
+            Err(error @ AskError::Failed(_)) => Ended::Failed(Code::Unavailable, error.to_string()),
+        },
         Err(reason) => Ended::Failed(Code::Unavailable, reason),
     };
     let _ = done.send(Done { lane, runs: vec![(entry, ended)], frees: true });

@@ -31,6 +31,7 @@ pub use runner::{ShadowThread, start};
 
 use crate::registry::{Copies, Registry, Version};
 use crate::stats::hash::hash;
+use crate::telemetry::trace::Carried;
 use crate::tensor::Tensor;
 use copy::{Copy, Room};
 
@@ -47,6 +48,8 @@ pub struct OfferedCopy<'a> {
     pub segment: Option<&'a [u8]>,
     /// When it was answered, in milliseconds since 1970.
     pub at: u64,
+    /// Its trace, which candidates on other servers join.
+    pub trace: Option<Carried>,
     /// In the signature's order.
     pub inputs: &'a [Tensor],
     /// What the primary made of it; or why it failed.

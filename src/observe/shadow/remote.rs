@@ -11,6 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::copy::Copy;
 use crate::config::{RemoteFormat, RemoteShadow};
 use crate::protocol::v2::{self, Form};
 use crate::registry::Remote;
@@ -91,26 +92,18 @@ impl Endpoint {
         Ok(Self { client, uri, form, timeout: *timeout })
     }
 
-    /// What the candidate answers to a request, in the order of the primary's `signature`.
-    pub(super) async fn ask(
-        &self,
-        id: &[u8],
-        inputs: &[Tensor],
-        signature: &Signature,
-    ) -> Result<Vec<Tensor>, AskError> {
-        let asked = self.exchange(id, inputs, signature);
+    /// What the candidate answers to a request, in the order of the primary's signature.
+    pub(super) async fn ask(&self, copy: &Copy) -> Result<Vec<Tensor>, AskError> {
+        let asked = self.exchange(copy);
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(outcome) => outcome.map_err(AskError::Failed),
             Err(_) => Err(AskError::TimedOut),
         }
     }
 
-    async fn exchange(
-        &self,
-        id: &[u8],
-        inputs: &[Tensor],
-        signature: &Signature,
-    ) -> Result<Vec<Tensor>, String> {
+    async fn exchange(&self, copy: &Copy) -> Result<Vec<Tensor>, String> {
+        let Copy { id, inputs, trace, .. } = copy;
+        let signature = copy.primary.signature();
         let names = signature.inputs.iter().map(|spec| spec.name.as_str());
         let named: Vec<(&str, &Tensor)> = names.zip(inputs).collect();
         let mut body = Vec::new();
@@ -127,6 +120,9 @@ impl Endpoint {
         }
         if let Ok(id) = HeaderValue::from_bytes(id) {
             headers.insert(REQUEST_ID, id);
+        }
+        if let Some(trace) = trace {
+            trace.put(headers);
         }
         let response = match &self.client {
             Pool::Plain(client) => client.request(request).await,

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::tensor::{Datatype, Signature, TensorSpec};
 
+/// What runs models, as Triton's tools name it.
+pub(in crate::protocol) const BACKEND: &str = "tract";
+
 /// `GET /v2`
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ServerMetadata<'a> {
@@ -200,7 +203,7 @@ impl<'a> ModelConfig<'a> {
         Self {
             name,
             platform,
-            backend: "tract",
+            backend: BACKEND,
             max_batch_size: batched.map_or(0, |(max_batch, _)| max_batch),
             input: tensors(&signature.inputs),
             output: tensors(&signature.outputs),

@@ -247,7 +247,10 @@ fn record(value: Value) -> Result<FeedbackRecord, String> {
     let row = match fields.remove("row") {
         None => 0,
         Some(value) => {
-            let row = value.as_u64().and_then(|row| u32::try_from(row).ok());
+            // `29.0` is a whole number, as everywhere.
+            let whole = value.as_f64().filter(|row| row.fract() == 0.0 && *row >= 0.0);
+            let whole = whole.filter(|row| *row <= f64::from(u32::MAX)).map(|row| row as u32);
+            let row = value.as_u64().map_or(whole, |row| u32::try_from(row).ok());
             row.ok_or_else(|| {
                 format!("'row': expected a row of the request, from 0, got {}", shown(&value))
             })?

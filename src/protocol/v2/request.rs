@@ -4,12 +4,12 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::ProtocolError;
 use super::wire::{
     self, Parameters, Side, WireData, WireMessage, WireOutput, WireTensor, WireTensors,
 };
+use crate::protocol::binding::Binding;
 use crate::tensor::{Datatype, Shape, Signature, Specs, Tensor, TensorSpec};
 
 /// A request for a prediction.
@@ -143,34 +143,14 @@ fn bind(
     what: &str,
     mut binary: Binary,
 ) -> Result<Vec<Tensor>, ProtocolError> {
-    let mut bound: SmallVec<[Option<Tensor>; 4]> = specs.iter().map(|_| None).collect();
+    let mut binding = Binding::new(specs, what);
     // In the order of the list: the binary part follows it.
     for listed in listed {
-        let place = specs.iter().zip(&mut bound).find(|(spec, _)| spec.name == listed.name);
-        let Some((spec, place)) = place else {
-            let message = format!("unknown {what} '{}'; expected {}", listed.name, Specs(specs));
-            return Err(ProtocolError::Tensors(message));
-        };
-        if place.is_some() {
-            return Err(ProtocolError::Tensors(format!("{what} '{}' stands twice", spec.name)));
-        }
-        check(spec, listed.datatype, &listed.shape)?;
-        *place = Some(tensor(listed, &mut binary)?);
+        let place = binding.place(&listed.name, listed.datatype, &listed.shape)?;
+        binding.put(place, tensor(listed, &mut binary)?);
     }
     binary.end()?;
-    let all = specs.iter().zip(bound).map(|(spec, tensor)| {
-        tensor.ok_or_else(|| {
-            ProtocolError::Tensors(format!("{what} '{}' is missing; expected {spec}", spec.name))
-        })
-    });
-    all.collect()
-}
-
-fn check(spec: &TensorSpec, datatype: Datatype, shape: &[usize]) -> Result<(), ProtocolError> {
-    if spec.datatype == datatype && spec.accepts(shape) {
-        return Ok(());
-    }
-    Err(ProtocolError::tensor(&spec.name, format!("expected {spec}, got {datatype} {shape:?}")))
+    binding.all()
 }
 
 fn outputs(

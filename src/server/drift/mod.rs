@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Call;
 use super::admin::{AdminPlane, BODY_TIME};
 use super::body;
+use super::order::object;
 use super::reply::Reply;
 use crate::monitor::verdict::{BaselineInfo, State, Verdict};
 pub(super) use ask::Ask;
@@ -218,13 +219,7 @@ fn order(
     target: &Target<'_>,
     text: &[u8],
 ) -> Result<Reply, Refusal> {
-    let order: Order = match text {
-        [] => Order::default(),
-        text => {
-            serde_json::from_slice(text).map_err(|e| Refusal::wrong(format!("the body: {e}")))?
-        }
-    };
-    let Order { feature, segment, who, rows } = order;
+    let Order { feature, segment, who, rows } = object(text).map_err(Refusal::wrong)?;
     if command != Command::Acknowledge && (feature.is_some() || segment.is_some()) {
         return Err(Refusal::wrong("a baseline is a version's: leave out feature and segment"));
     }

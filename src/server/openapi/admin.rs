@@ -22,6 +22,7 @@ pub(super) fn document() -> Value {
     let mut schemas = Schemas::default();
     let mut operations = status(&mut schemas);
     operations.extend(monitoring(&mut schemas));
+    operations.extend(rollouts(&mut schemas));
     written(
         "Tidegate: admin plane",
         "Metrics, status, configuration and monitoring.",
@@ -77,6 +78,47 @@ fn status(schemas: &mut Schemas) -> Vec<Operation> {
     ]
 }
 
+fn rollouts(schemas: &mut Schemas) -> Vec<Operation> {
+    let view = json!({ "type": "object" });
+    let text = json!({ "type": ["string", "null"] });
+    let number = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let order = forms::order(schemas, "RolloutOrder", json!({ "version": number, "reason": text }));
+    let history = json!({
+        "type": "object", "required": ["history"],
+        "properties": { "history": { "type": "array", "items": { "type": "object" } } },
+    });
+    let mut operations = vec![
+        Operation::get("/api/v1/rollouts", "rollouts", "All rollouts.", view.clone()),
+        Operation::get(
+            "/api/v1/rollouts/{model}",
+            "rollouts",
+            "What is known of a model's rollout.",
+            view.clone(),
+        )
+        .refuses(&[Code::NotFound]),
+        Operation::get("/api/v1/history", "rollouts", "What was done, the last first.", history)
+            .query(&[
+                ("model", Needed::Optional, "Of this model only."),
+                ("most", Needed::Optional, "Lines, at most."),
+            ])
+            .refuses(&[Code::InvalidArgument]),
+    ];
+    for (path, summary) in [
+        ("/api/v1/rollouts/{model}/start", "Starts a rollout."),
+        ("/api/v1/rollouts/{model}/pause", "It stays where it is."),
+        ("/api/v1/rollouts/{model}/resume", "It goes on."),
+        ("/api/v1/rollouts/{model}/abort", "It ends, and the version before serves."),
+        ("/api/v1/rollouts/{model}/promote", "A version becomes the primary."),
+        ("/api/v1/rollouts/{model}/rollback", "The version before becomes the primary."),
+        ("/api/v1/rollouts/{model}/release", "What serves is the settings' choice again."),
+    ] {
+        let operation = Operation::post(path, "rollouts", summary, view.clone());
+        operations
+            .push(operation.may_take(order.clone()).refuses(&[Code::NotFound, Code::Conflict]));
+    }
+    operations
+}
+
 fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
     const FOUND: &[Code] = &[Code::InvalidArgument, Code::NotFound];
     let verdict = schemas.of::<Verdict>();
@@ -89,7 +131,12 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
         "type": "object", "required": ["events"],
         "properties": { "events": { "type": "array", "items": event } },
     });
-    let order = forms::order(schemas);
+    let text = json!({ "type": ["string", "null"] });
+    let rows = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let acknowledge =
+        forms::order(schemas, "Acknowledge", json!({ "feature": text, "segment": text }));
+    let freeze = forms::order(schemas, "Freeze", json!({}));
+    let rebase = forms::order(schemas, "Rebase", json!({ "rows": rows }));
     let told = json!({
         "type": "object", "required": ["model", "version"],
         "properties": {
@@ -97,9 +144,9 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
             "acknowledged": { "type": "integer" },
         },
     });
-    let command = |path, summary| {
+    let command = |path, summary, order: Value| {
         Operation::post(path, "monitoring", summary, told.clone())
-            .may_take(order.clone())
+            .may_take(order)
             .refuses(&[Code::NotFound, Code::Conflict])
     };
     vec![
@@ -177,11 +224,20 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
         )
         .refuses(FOUND)
         .refuses(&[Code::Conflict]),
-        command("/api/v1/drift/{model}[/{version}]/acknowledge", "Somebody has seen the drift."),
+        command(
+            "/api/v1/drift/{model}[/{version}]/acknowledge",
+            "Somebody has seen the drift.",
+            acknowledge,
+        ),
         command(
             "/api/v1/drift/{model}[/{version}]/freeze",
             "What is being learned becomes the baseline.",
+            freeze,
         ),
-        command("/api/v1/drift/{model}[/{version}]/rebase", "The next rows become the baseline."),
+        command(
+            "/api/v1/drift/{model}[/{version}]/rebase",
+            "The next rows become the baseline.",
+            rebase,
+        ),
     ]
 }

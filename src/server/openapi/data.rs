@@ -26,6 +26,7 @@ pub(super) fn document() -> Value {
     let mut operations = metadata(&mut schemas);
     operations.extend(predictions(&mut schemas));
     operations.extend(repository(&mut schemas));
+    operations.extend(settings());
     written(
         "Tidegate: data plane",
         "Predictions: the Open Inference Protocol V2 with Triton's extensions, KServe V1, and rows by name.",
@@ -40,6 +41,8 @@ fn metadata(schemas: &mut Schemas) -> Vec<Operation> {
         "type": "object", "required": ["ready"],
         "properties": { "ready": { "type": "boolean" }, "error": { "type": "string" } },
     });
+    let alive = json!({ "type": "object", "required": ["status"], "properties": { "status": { "type": "string" } } });
+    let object = json!({ "type": "object" });
     let list = schemas.of::<v1::ModelList<'static>>();
     vec![
         Operation::get(
@@ -85,6 +88,7 @@ fn metadata(schemas: &mut Schemas) -> Vec<Operation> {
             schemas.of::<StatisticsDocument<'static>>(),
         )
         .refuses(&[Code::NotFound]),
+        Operation::get("/", "v1", "Whether the process answers.", alive),
         Operation::get("/v1/models", "v1", "The models that serve.", list),
         Operation::get(
             "/v1/models/{model}[/versions/{version}]",
@@ -100,7 +104,7 @@ fn metadata(schemas: &mut Schemas) -> Vec<Operation> {
             schemas.of::<v1::ModelStatus<'static>>(),
         )
         .refuses(&[Code::NotFound]),
-        Operation::get("/openapi.json", "about", "This document.", json!({ "type": "object" })),
+        Operation::get("/openapi.json", "about", "This document.", object),
     ]
 }
 
@@ -174,6 +178,22 @@ fn repository(schemas: &mut Schemas) -> Vec<Operation> {
             "Takes a model out of service.",
         ),
     ]
+}
+
+/// Triton's settings: told, and set by a call to what they are alone.
+fn settings() -> impl Iterator<Item = Operation> {
+    let calls = [
+        ("/v2/logging", "Settings of the log, in Triton's words."),
+        ("/v2/trace/setting", "Settings of tracing, in Triton's words."),
+        ("/v2/models/{model}/trace/setting", "Settings of tracing of a model."),
+    ];
+    calls.into_iter().flat_map(|(path, summary)| {
+        let object = json!({ "type": "object" });
+        let nothing = json!({ "type": "object", "maxProperties": 0 });
+        let told = Operation::get(path, "v2", summary, object.clone());
+        let set = Operation::post(path, "v2", summary, object).may_take(nothing);
+        [told.refuses(&[Code::NotFound]), set.refuses(&[Code::NotFound, Code::Unimplemented])]
+    })
 }
 
 /// A row of the model that the examples name.

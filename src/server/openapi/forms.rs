@@ -30,17 +30,17 @@ pub(super) fn infer_request(schemas: &mut Schemas) -> Value {
             "type": "object", "required": ["inputs"],
             "properties": {
                 "id": { "type": "string" },
-                "parameters": { "type": "object" },
+                "parameters": { "type": ["object", "null"] },
                 "inputs": { "type": "array", "minItems": 1, "items": {
                     "type": "object", "required": ["name", "datatype", "shape"],
                     "properties": {
                         "name": { "type": "string" }, "datatype": datatype(), "shape": shape(),
-                        "data": data(), "parameters": { "type": "object" },
+                        "data": data(), "parameters": { "type": ["object", "null"] },
                     },
                 } },
                 "outputs": { "type": "array", "items": {
                     "type": "object", "required": ["name"],
-                    "properties": { "name": { "type": "string" }, "parameters": { "type": "object" } },
+                    "properties": { "name": { "type": "string" }, "parameters": { "type": ["object", "null"] } },
                 } },
             },
         }),
@@ -60,7 +60,7 @@ pub(super) fn infer_answer(schemas: &mut Schemas) -> Value {
                     "type": "object", "required": ["name", "datatype", "shape"],
                     "properties": {
                         "name": { "type": "string" }, "datatype": datatype(), "shape": shape(),
-                        "data": data(), "parameters": { "type": "object" },
+                        "data": data(), "parameters": { "type": ["object", "null"] },
                     },
                 } },
             },
@@ -114,7 +114,7 @@ pub(super) fn rows_answer(schemas: &mut Schemas) -> Value {
 
 /// What `POST /v1/models/M:predict` takes.
 pub(super) fn v1_request(schemas: &mut Schemas) -> Value {
-    let signature = json!({ "type": "string", "enum": ["serving_default"] });
+    let signature = json!({ "enum": ["serving_default", "", null] });
     schemas.written_by_hand(
         "V1PredictRequest",
         json!({ "oneOf": [
@@ -173,17 +173,9 @@ pub(super) fn repository_request(schemas: &mut Schemas) -> Value {
     )
 }
 
-/// What a command of the monitor takes.
-pub(super) fn order(schemas: &mut Schemas) -> Value {
-    schemas.written_by_hand(
-        "MonitorOrder",
-        json!({
-            "type": "object", "additionalProperties": false,
-            "properties": {
-                "feature": { "type": ["string", "null"] }, "segment": { "type": ["string", "null"] },
-                "who": { "type": ["string", "null"] },
-                "rows": { "type": ["integer", "null"], "minimum": 0 },
-            },
-        }),
-    )
+/// What a command of the monitor takes: who gives it, and members of its own.
+pub(super) fn order(schemas: &mut Schemas, name: &str, mut members: Value) -> Value {
+    members["who"] = json!({ "type": ["string", "null"], "description": "Whom the log names." });
+    let order = json!({ "type": "object", "properties": members, "additionalProperties": false });
+    schemas.written_by_hand(name, order)
 }

@@ -124,9 +124,17 @@ impl Operation {
         let names = path.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
         let mut parameters: Vec<Value> = names.map(|(name, _)| path_parameter(name)).collect();
         parameters.extend(self.query.iter().map(|(name, needed, description)| {
+            let schema = match *name {
+                "most" => json!({ "type": "integer", "minimum": 1, "maximum": 10_000 }),
+                "primary" => json!({ "type": "integer", "minimum": 0 }),
+                "after" => json!({ "type": "integer", "minimum": 0 }),
+                // An empty name is one that no model has.
+                "model" => json!({ "type": "string" }),
+                _ => json!({ "type": "string", "minLength": 1 }),
+            };
             json!({
                 "name": name, "in": "query", "required": *needed == Needed::Always,
-                "description": description, "schema": { "type": "string", "minLength": 1 },
+                "description": description, "schema": schema,
             })
         }));
         let mut responses = BTreeMap::new();

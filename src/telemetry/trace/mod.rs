@@ -142,6 +142,7 @@ fn begin(shared: &Arc<Shared>, head: &HeaderMap, received: Instant) -> Option<Ar
         trace,
         span: fastrand::u64(1..),
         parent,
+        is_part: false,
         is_sampled,
         state: parent.and_then(|_| context::state(head)),
         received,
@@ -158,6 +159,8 @@ pub struct Trace {
     /// The request's own span.
     span: u64,
     parent: Option<u64>,
+    /// Whether the parent is a request here, and not the client's.
+    is_part: bool,
     is_sampled: bool,
     state: Option<HeaderValue>,
     received: Instant,
@@ -189,13 +192,31 @@ impl Trace {
         }
     }
 
+    /// The trace of one question of many that the request asks, such as one of a stream: its span is
+    /// below the request's own. It has come at `received`.
+    #[must_use]
+    pub fn part(&self, received: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(&self.shared),
+            trace: self.trace,
+            span: fastrand::u64(1..),
+            parent: Some(self.span),
+            is_part: true,
+            is_sampled: self.is_sampled,
+            state: self.state.clone(),
+            received,
+            inside: OnceLock::new(),
+            times: OnceLock::new(),
+        })
+    }
+
     /// Notes who answers, once; what is told again is passed over.
     pub fn resolved(&self, inside: Inside) {
         let _ = self.inside.set(inside);
     }
 
-    /// Notes what the answer took, once.
-    pub fn answered(&self, times: Times) {
+    /// Notes where the time went, once it has run.
+    pub fn ran(&self, times: Times) {
         let _ = self.times.set(times);
     }
 
@@ -207,6 +228,7 @@ impl Trace {
         self.shared.offer(Record {
             carried: self.carried(),
             parent: self.parent,
+            is_part: self.is_part,
             received: self.received,
             ended: Instant::now(),
             inside: self.inside.get().cloned(),

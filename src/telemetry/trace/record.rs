@@ -29,13 +29,15 @@ pub struct Inside {
     pub slot: &'static str,
 }
 
-/// Where the time of an answered prediction went.
+/// Where the time of a prediction that ran went.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Rows of the request.
     pub rows: usize,
     /// Rows of the batch that they ran in.
     pub batch_rows: usize,
+    /// When it was decoded, and queued.
+    pub admitted: Instant,
     /// From head read to answer ready.
     pub total: Duration,
     /// Reading the request, once it was there.
@@ -99,10 +101,12 @@ pub struct Rpc {
 pub(super) struct Record {
     pub(super) carried: Carried,
     pub(super) parent: Option<u64>,
+    /// Whether the parent is a request here, and not the client's.
+    pub(super) is_part: bool,
     pub(super) received: Instant,
     pub(super) ended: Instant,
     pub(super) inside: Option<Inside>,
-    /// Of an answered prediction.
+    /// Of a prediction that ran.
     pub(super) times: Option<Times>,
     pub(super) ending: Ending,
 }
@@ -138,7 +142,7 @@ impl Record {
         scope: &InstrumentationScope,
         to: &mut Vec<SpanData>,
     ) {
-        let Self { carried, parent, received, ended, inside, times, ending } = self;
+        let Self { carried, parent, is_part, received, ended, inside, times, ending } = self;
         let state = carried.state.as_ref().and_then(|state| state.to_str().ok()?.parse().ok());
         let state: TraceState = state.unwrap_or_default();
         let span = |id: u64, above: SpanId, start: Instant, end: Instant| SpanData {
@@ -166,8 +170,8 @@ impl Record {
         let common = common(inside.as_ref(), &ending.request_id);
         let mut server =
             span(carried.span, parent.map_or(SpanId::INVALID, SpanId::from), received, ended);
-        server.parent_span_is_remote = parent.is_some();
-        server.span_kind = SpanKind::Server;
+        server.parent_span_is_remote = parent.is_some() && !is_part;
+        server.span_kind = if is_part { SpanKind::Internal } else { SpanKind::Server };
         server.name = match &inside {
             Some(inside) => format!("infer {}", inside.model).into(),
             None => "infer".into(),
@@ -192,24 +196,23 @@ impl Record {
     }
 }
 
-/// When each part began and ended: one after the other, inside the request. What the parts do not
-/// cover lies before the decoding, where the body comes, and before the encoding, where a thread
-/// wakes another.
+/// When each part began and ended: one after the other, inside the request. Between the beginning
+/// and the decoding the body comes; between the run and the encoding one thread wakes another.
 fn phases(
     received: Instant,
     ended: Instant,
     times: &Times,
 ) -> [(&'static str, Instant, Instant); 4] {
-    let ready = (received + times.total).min(ended);
-    let encoding = ready.checked_sub(times.encode).unwrap_or(received).max(received);
-    let inside = times.decode + times.queue + times.compute;
-    let decoding = encoding.checked_sub(inside).unwrap_or(received).max(received);
-    let queueing = (decoding + times.decode).min(encoding);
-    let computing = (queueing + times.queue).min(encoding);
-    let computed = (computing + times.compute).min(encoding);
+    let within = |moment: Instant| moment.clamp(received, ended);
+    let ready = within(received + times.total);
+    let admitted = times.admitted.clamp(received, ready);
+    let decoding = admitted.checked_sub(times.decode).map_or(received, within);
+    let computing = (admitted + times.queue).min(ready);
+    let computed = (computing + times.compute).min(ready);
+    let encoding = ready.checked_sub(times.encode).unwrap_or(received).max(computed);
     [
-        ("decode", decoding, queueing),
-        ("queue", queueing, computing),
+        ("decode", decoding, admitted),
+        ("queue", admitted, computing),
         ("compute", computing, computed),
         ("encode", encoding, ready),
     ]

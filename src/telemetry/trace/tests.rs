@@ -122,9 +122,10 @@ fn an_answer_is_a_span_with_its_parts_inside_and_in_order() {
     let trace = tracer.begin(&head(&[("traceparent", SAMPLED)]), received).unwrap();
     let ms = Duration::from_millis;
     trace.resolved(inside());
-    trace.answered(Times {
+    trace.ran(Times {
         rows: 2,
         batch_rows: 8,
+        admitted: received + ms(2),
         total: ms(9),
         decode: ms(1),
         queue: ms(2),
@@ -158,6 +159,22 @@ fn an_answer_is_a_span_with_its_parts_inside_and_in_order() {
 }
 
 #[test]
+fn a_question_of_a_stream_is_below_the_stream() {
+    let tracer = tracer(2, 0.0);
+    let stream = begun(&tracer, &[("traceparent", SAMPLED)]).unwrap();
+    let question = stream.part(Instant::now());
+    question.resolved(inside());
+    question.end(ending(None, false));
+    stream.end(ending(None, false));
+    let spans = spans(&tracer);
+    assert_eq!((&*spans[0].name, &*spans[1].name), ("infer m", "infer"));
+    assert_eq!(spans[0].parent_span_id, spans[1].span_context.span_id());
+    assert_eq!(spans[0].span_kind, SpanKind::Internal);
+    assert!(!spans[0].parent_span_is_remote);
+    assert_eq!(spans[0].span_context.trace_id(), spans[1].span_context.trace_id());
+}
+
+#[test]
 fn parts_that_do_not_fit_are_cut_to_the_request() {
     let tracer = tracer(1, 1.0);
     let trace = begun(&tracer, &[]).unwrap();
@@ -165,13 +182,14 @@ fn parts_that_do_not_fit_are_cut_to_the_request() {
     let times = Times {
         rows: 1,
         batch_rows: 1,
+        admitted: Instant::now() + second,
         total: second,
         decode: second,
         queue: second,
         compute: second,
         encode: second,
     };
-    trace.answered(times);
+    trace.ran(times);
     trace.end(ending(None, false));
     let spans = spans(&tracer);
     for child in &spans[1..] {

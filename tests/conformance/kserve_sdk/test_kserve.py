@@ -184,6 +184,25 @@ def methods(flavour: str) -> list[str]:
 EVERY = [(flavour, method) for flavour in FLAVOURS for method in methods(flavour)]
 
 
+NAMES = {
+    "v1": "`kserve.InferenceRESTClient`, V1",
+    "v2": "`kserve.InferenceRESTClient`, V2",
+    "grpc": "`kserve.InferenceGRPCClient`",
+}
+
+
+def line_of(flavour: str) -> str:
+    """The report's line in docs/clients.md."""
+    cases = [CASES[flavour, method] for method in methods(flavour)]
+    works, fails = (sum(not isinstance(case[kind], str) for case in cases) for kind in (0, 1))
+    return f"| {NAMES[flavour]} | {len(cases)} | {works} | {fails} |"
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_report_counts_what_is_tested(flavour: str) -> None:
+    assert line_of(flavour) in (ROOT / "docs/clients.md").read_text()
+
+
 def run(flavour: str, gateway: Gateway, case: Run | str) -> None:
     if isinstance(case, str):
         pytest.skip(case)

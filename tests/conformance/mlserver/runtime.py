@@ -18,7 +18,7 @@ def decode(tensor: RequestInput) -> np.ndarray:
 
 def encode(name: str, array: np.ndarray) -> ResponseOutput:
     if array.dtype == np.object_:
-        output = StringCodec.encode_output(name, array.ravel().tolist(), use_bytes=False)
+        output = StringCodec.encode_output(name, array.ravel().tolist())
     else:
         output = NumpyCodec.encode_output(name, array)
     # The codecs make matrices of vectors; the model's shape is what clients ask for.
