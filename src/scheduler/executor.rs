@@ -240,6 +240,13 @@ impl Executor {
         self.runner.run_one(inputs, rows, (now, now))
     }
 
+    /// Runs a request on the calling thread for nothing but the time that it takes: neither counted
+    /// nor learned from.
+    pub fn rehearse(&self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
+        self.runner.target.execute(inputs)?;
+        Ok(())
+    }
+
     /// Whether it panicked so often that it is not run any more.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {

@@ -105,7 +105,7 @@ impl Choice {
     ) {
         let Some(copies) = self.copies() else { return };
         let Observed { id, inputs, outputs, .. } = observed;
-        let (computed, total) = (timings.compute, timings.total);
+        let total = timings.total;
         shadows.offer(&OfferedCopy {
             copies,
             primary,
@@ -114,7 +114,7 @@ impl Choice {
             at: now_ms(),
             trace: question.trace.map(Trace::carried),
             inputs,
-            answer: Ok(OfferedAnswer { outputs, computed, total }),
+            answer: Ok(OfferedAnswer { outputs, total }),
         });
     }
 

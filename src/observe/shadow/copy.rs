@@ -75,7 +75,6 @@ pub(super) struct Copy {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) outputs: Vec<Tensor>,
-    pub(super) computed: Duration,
     pub(super) total: Duration,
 }
 
@@ -89,8 +88,8 @@ impl Copy {
             return None;
         }
         let answer = match &offered.answer {
-            Ok(OfferedAnswer { outputs, computed, total }) => {
-                Ok(Answer { outputs: outputs.to_vec(), computed: *computed, total: *total })
+            Ok(OfferedAnswer { outputs, total }) => {
+                Ok(Answer { outputs: outputs.to_vec(), total: *total })
             }
             Err(reason) => Err(reason.clone()),
         };

@@ -61,8 +61,6 @@ pub struct OfferedCopy<'a> {
 pub struct OfferedAnswer<'a> {
     /// In the signature's order.
     pub outputs: &'a [Tensor],
-    /// Time in the engine.
-    pub computed: Duration,
     /// Time from head read to answer ready.
     pub total: Duration,
 }

@@ -17,7 +17,7 @@ use tokio::task::LocalSet;
 
 use super::comparisons::{Comparisons, NewPair, Running};
 use super::copy::{Answer, Copy, Room};
-use super::lane::{Done, Ended, Entry, Lane, To};
+use super::lane::{Done, Ended, Entry, Lane, Times, To};
 use super::{Disagreed, Inner, Shadows, render};
 use crate::config::Shadowing;
 use crate::error::Code;
@@ -234,15 +234,16 @@ impl Worker {
             Ended::TimedOut => metrics.timed_out.increment(1),
             Ended::Unrun => return dropped(entry),
         }
-        let is_remote = entry.shadow().is_none();
+        let times = match ended {
+            Ended::Answered(_, times, _) => *times,
+            _ => Times::default(),
+        };
         let primary = match &copy.answer {
-            Ok(Answer { outputs, computed, total }) => {
-                Side::Answered(outputs, if is_remote { *total } else { *computed })
-            }
+            Ok(Answer { outputs, .. }) => Side::Answered(outputs, times.primary),
             Err(reason) => Side::Failed(reason),
         };
         let candidate = match ended {
-            Ended::Answered(outputs, took, _) => Side::Answered(outputs, *took),
+            Ended::Answered(outputs, ..) => Side::Answered(outputs, times.candidate),
             Ended::Failed(_, reason) => Side::Failed(reason),
             Ended::TimedOut | Ended::Unrun => Side::TimedOut,
         };

@@ -44,8 +44,9 @@ const MOST_INPUT_BYTES: usize = 64 << 10;
 /// What one side made of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Side<'a> {
-    /// Outputs, in the signature's order, and the time that they took.
-    Answered(&'a [Tensor], Duration),
+    /// Outputs, in the signature's order, and the time that they took, where it can be compared with
+    /// the other side's.
+    Answered(&'a [Tensor], Option<Duration>),
     /// Nothing, since it failed.
     Failed(&'a str),
     /// Nothing in time.
@@ -154,7 +155,9 @@ impl Comparison {
         let before = self.counts;
         let outcome = match (compared.primary, compared.candidate) {
             (Side::Answered(of, of_took), Side::Answered(own, own_took)) => {
-                self.time(of_took, own_took);
+                if let Some((of_took, own_took)) = of_took.zip(own_took) {
+                    self.time(of_took, own_took);
+                }
                 self.compare(compared, of, own)
             }
             (Side::Answered(..), error) => {

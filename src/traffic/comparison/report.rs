@@ -34,7 +34,7 @@ pub struct Counts {
     pub agreed: u64,
     /// Rows of which everything is within the tolerance.
     pub within: u64,
-    /// Requests whose times were compared.
+    /// Requests whose times were compared: a part of them where timing costs a run.
     pub timed: u64,
     /// Of these, requests that took the candidate more than `latency_ratio` times the primary's time.
     pub slower: u64,

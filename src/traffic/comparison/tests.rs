@@ -48,8 +48,8 @@ fn take(comparison: &mut Comparison, id: &str, of: &[Tensor], own: &[Tensor]) ->
         segment: Some(b"north"),
         at: 9,
         inputs: &inputs,
-        primary: Side::Answered(of, 10 * MICRO),
-        candidate: Side::Answered(own, 20 * MICRO),
+        primary: Side::Answered(of, Some(10 * MICRO)),
+        candidate: Side::Answered(own, Some(20 * MICRO)),
     })
 }
 
@@ -118,7 +118,7 @@ fn other_shapes_disagree_in_all_rows_and_errors_are_told_by_side() {
     let mut numbers = comparison(vec![spec("price", Datatype::Fp32, &[None, None])]);
     take(&mut numbers, "a", &[floats(&[1.0, 2.0], 1)], &[floats(&[1.0, 2.0], 2)]);
     let answered = [floats(&[1.0], 1)];
-    let answered = Side::Answered(&answered, MICRO);
+    let answered = Side::Answered(&answered, None);
     for (primary, candidate) in [
         (answered, Side::Failed("broken")),
         (answered, Side::TimedOut),
