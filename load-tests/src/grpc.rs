@@ -81,10 +81,11 @@ pub async fn connect(address: SocketAddr) -> io::Result<SendRequest<Bytes>> {
         .handshake(stream)
         .await
         .map_err(io::Error::other)?;
-    tokio::spawn(async move {
+    let driven = tokio::runtime::Handle::current().spawn(async move {
         // Its streams see the error.
         let _ = connection.await;
     });
+    drop(driven);
     Ok(client)
 }
 

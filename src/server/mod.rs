@@ -304,7 +304,6 @@ where
 /// small: the call has one place in it, and routes that are seldom taken have their memory elsewhere.
 #[expect(
     clippy::manual_async_fn,
-    reason = "an async fn would hold the call twice: as its argument and as the variable"
     reason = "an async fn would have its arguments twice: as they came and as they are used"
 )]
 fn handle(
