@@ -11,6 +11,7 @@ mod streams;
 #[allow(
     dead_code,
     missing_docs,
+    unused_imports,
     unreachable_pub,
     reason = "a module of another crate, used in part"
 )]

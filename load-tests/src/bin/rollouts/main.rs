@@ -7,6 +7,7 @@
 #[allow(
     dead_code,
     missing_docs,
+    unused_imports,
     unreachable_pub,
     reason = "a module of another crate, used in part"
 )]
