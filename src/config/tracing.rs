@@ -1,7 +1,7 @@
 //! Where spans go, and of which requests: `[tracing]`.
 //!
 //! What is left out here is taken from OpenTelemetry's own environment variables where they are
-//! set; [`crate::app`] does that, since nothing in this module reads the environment.
+//! set; the composition root does that, since nothing in this module reads the environment.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

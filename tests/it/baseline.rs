@@ -100,7 +100,7 @@ fn what_does_not_fit_is_said_and_nothing_is_written() {
         (
             vec!["-m", "digits", "--data", samples],
             1,
-            "needs columns 'image_0' to 'image_63'; the file has 'car_value'",
+            "needs columns 'image_0' to 'image_63'; there are 'car_value'",
         ),
         (
             vec!["-m", "car-loan", "--data", samples, "--label", "truth"],

@@ -124,7 +124,7 @@ fn what_is_wrong_is_named() {
         }
     };
     check(|r| r.inputs[1].name = "w".to_owned(), "unknown input 'w'; expected x FP32 [-1,2]");
-    check(|r| r.inputs[0] = r.inputs[1].clone(), "input 'x' stands twice");
+    check(|r| r.inputs[1] = r.inputs[0].clone(), "input 'k' stands twice");
     check(|r| drop(r.inputs.drain(1..)), "");
     check(|r| r.inputs[1].datatype = "FP64".to_owned(), "tensor 'x': expected x FP32 [-1,2], got");
     check(|r| r.inputs[1].datatype = "FLOAT".to_owned(), "datatype 'FLOAT' is not one of BOOL");
