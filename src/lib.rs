@@ -16,12 +16,9 @@
 //! | 2 | [`dataset`] | rows of files as tensors |
 //! | 2 | [`store`] | durable state |
 //! | 2 | [`handoff`] | from many threads to one, in reused memory |
-//! | 2 | (store) | durable state |
 //! | 3 | [`scheduler`] | inline or pooled execution, batching, admission, deadlines |
 //! | 3 | [`monitor`] | baseline, cells, ticks, drift, outliers, performance |
 //! | 3 | [`capture`], (governance) | recording; roles and audit |
-//! | 3 | [`traffic`] | which version answers |
-//! | 3 | (capture), (governance) | recording; roles and audit |
 //! | 3 | [`traffic`] | which version answers, who gets copies, comparison |
 //! | 4 | [`registry`] | the live table, prepare and commit, retire and reap |
 //! | 5 | [`observe`], [`alert`] | the one observation of an answer; verdicts out |
