@@ -73,6 +73,11 @@ impl Wanted {
                     })?;
                     wanted.primary = Some(number);
                 }
+                "candidate" if value.is_empty() => {
+                    return Err(
+                        "parameter 'candidate': expected a version or an address, got none".into(),
+                    );
+                }
                 "candidate" => wanted.candidate = Some(value),
                 _ => {
                     return Err(format!(
@@ -137,6 +142,7 @@ mod tests {
         let wanted = Wanted::of(Some("primary=1&candidate=http%3A%2F%2Fa")).unwrap();
         assert_eq!((wanted.primary, wanted.candidate.as_deref()), (Some(1), Some("http://a")));
         assert!(Wanted::of(Some("primary=one")).unwrap_err().contains("got 'one'"));
+        assert!(Wanted::of(Some("candidate=")).unwrap_err().contains("got none"));
         assert!(Wanted::of(Some("digest=1")).unwrap_err().contains("'digest' is not known"));
     }
 }

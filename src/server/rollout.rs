@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Call;
 use super::admin::{AdminPlane, BODY_TIME};
 use super::body;
-use super::order::object;
+use super::order::{object, whole};
 use super::reply::Reply;
 use super::route::Methods;
 use crate::error::Code;
@@ -57,6 +57,7 @@ pub(super) enum Order {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Given {
+    #[serde(deserialize_with = "whole")]
     version: Option<u64>,
     who: Option<String>,
     reason: Option<String>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Call;
 use super::admin::{AdminPlane, BODY_TIME};
 use super::body;
-use super::order::object;
+use super::order::{object, whole};
 use super::reply::Reply;
 use crate::monitor::verdict::{BaselineInfo, State, Verdict};
 pub(super) use ask::Ask;
@@ -35,6 +35,7 @@ struct Order {
     feature: Option<String>,
     segment: Option<String>,
     who: Option<String>,
+    #[serde(deserialize_with = "whole")]
     rows: Option<u64>,
 }
 

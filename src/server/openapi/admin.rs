@@ -12,6 +12,8 @@ const SEGMENT: (&str, Needed, &str) =
     ("segment", Needed::Optional, "A part of the traffic, where it is split.");
 const FEATURE: (&str, Needed, &str) = ("feature", Needed::Always, "The feature's name.");
 const WINDOW: (&str, Needed, &str) = ("window", Needed::Optional, "5m, 1h, 24h, all or change.");
+/// The largest whole number that JSON is read exactly to, in whatever way it is written.
+const MOST_EXACT: u64 = 1 << 53;
 /// Which pairs of versions.
 const PAIR: &[(&str, Needed, &str)] = &[
     ("primary", Needed::Optional, "The version that answers."),
@@ -81,7 +83,7 @@ fn status(schemas: &mut Schemas) -> Vec<Operation> {
 fn rollouts(schemas: &mut Schemas) -> Vec<Operation> {
     let view = json!({ "type": "object" });
     let text = json!({ "type": ["string", "null"] });
-    let number = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let number = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": MOST_EXACT });
     let order = forms::order(schemas, "RolloutOrder", json!({ "version": number, "reason": text }));
     let history = json!({
         "type": "object", "required": ["history"],
@@ -132,7 +134,7 @@ fn monitoring(schemas: &mut Schemas) -> Vec<Operation> {
         "properties": { "events": { "type": "array", "items": event } },
     });
     let text = json!({ "type": ["string", "null"] });
-    let rows = json!({ "type": ["integer", "null"], "minimum": 1 });
+    let rows = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": MOST_EXACT });
     let acknowledge =
         forms::order(schemas, "Acknowledge", json!({ "feature": text, "segment": text }));
     let freeze = forms::order(schemas, "Freeze", json!({}));

@@ -126,8 +126,9 @@ impl Operation {
         parameters.extend(self.query.iter().map(|(name, needed, description)| {
             let schema = match *name {
                 "most" => json!({ "type": "integer", "minimum": 1, "maximum": 10_000 }),
-                "primary" => json!({ "type": "integer", "minimum": 0 }),
-                "after" => json!({ "type": "integer", "minimum": 0 }),
+                "primary" | "after" => {
+                    json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX })
+                }
                 // An empty name is one that no model has.
                 "model" => json!({ "type": "string" }),
                 _ => json!({ "type": "string", "minLength": 1 }),
