@@ -77,6 +77,7 @@ def gateway(folder: Path, models: list[str], settings: str,
     config.write_text(f"""\
 [server]
 http = "{HOST}:0"
+grpc = "off"
 admin = "{HOST}:0"
 [repository]
 path = "models"

@@ -3,6 +3,7 @@
 import io
 import signal
 import socket
+import urllib.request
 
 import boto3
 import numpy as np
@@ -34,6 +35,9 @@ class Store:
     def __init__(self, port: int):
         self.server = ThreadedMotoServer(HOST, port)
         self.server.start()
+        # What an earlier server of this process held is still there.
+        urllib.request.urlopen(
+            urllib.request.Request(f"http://{HOST}:{port}/moto-api/reset", method="POST")).close()
         self.client = boto3.client("s3", endpoint_url=f"http://{HOST}:{port}",
                                    region_name="us-east-1", aws_access_key_id="test",
                                    aws_secret_access_key="secret")

@@ -33,7 +33,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
         shutil.copytree(ROOT / "models" / model, folder / "models" / model)
     file = folder / "tidegate.toml"
     file.write_text(
-        '[server]\nhttp = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n'
+        '[server]\nhttp = "127.0.0.1:0"\ngrpc = "off"\nadmin = "127.0.0.1:0"\n'
         '[repository]\npath = "models"\nsettle = "1ms"\n[log]\nformat = "json"\n'
         '[store]\npath = "store.db"\n'
     )
