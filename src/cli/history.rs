@@ -16,10 +16,10 @@ pub(super) struct History {
     #[command(flatten)]
     config: ConfigArg,
     /// The running server's admin listener; by default the one that the configuration names
-    #[arg(long, value_name = "URL")]
+    #[arg(long, visible_alias = "url", value_name = "URL")]
     admin: Option<String>,
     /// Only this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, short, value_name = "NAME")]
     model: Option<String>,
     /// So many lines, the newest
     #[arg(long, value_name = "N", default_value_t = 20)]

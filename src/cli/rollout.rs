@@ -47,10 +47,10 @@ pub(super) struct Whom {
     #[command(flatten)]
     config: ConfigArg,
     /// The running server's admin listener; by default the one that the configuration names
-    #[arg(long, value_name = "URL")]
+    #[arg(long, visible_alias = "url", value_name = "URL")]
     admin: Option<String>,
     /// The model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, short, value_name = "NAME")]
     model: String,
 }
 
@@ -89,10 +89,10 @@ struct Status {
     #[command(flatten)]
     config: ConfigArg,
     /// The running server's admin listener; by default the one that the configuration names
-    #[arg(long, value_name = "URL")]
+    #[arg(long, visible_alias = "url", value_name = "URL")]
     admin: Option<String>,
     /// Only this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, short, value_name = "NAME")]
     model: Option<String>,
     /// Print the document as JSON
     #[arg(long)]
