@@ -3,7 +3,7 @@
 //!
 //! A request is offered after its answer is ready ([`Capture::offer`]): whether it is in the sample
 //! is one hash, small requests are copied into blocks, and large ones share their tensors. One thread
-//! of low priority ([`thread`]) makes columns of them ([`columns`]) and writes files ([`file`]). Files
+//! of low priority ([`thread`]) makes columns of them ([`columns`]) and writes files ([`mod@file`]). Files
 //! for an object store are put there by another thread ([`upload`]).
 //!
 //! Invariants:

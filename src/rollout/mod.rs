@@ -2,7 +2,7 @@
 //!
 //! One driver ([`driver`]) owns all of it. Twice a second it adds up what both versions counted
 //! ([`evidence`]), asks the gates ([`gates`]), and where they decide makes a change ([`change`]):
-//! first the store, then one swap of the live table through [`Registry::steer`]. Where evidence
+//! first the store, then one swap of the live table through [`crate::registry::Registry::steer`]. Where evidence
 //! comes from is handed to it, so that it knows neither monitors nor copies of requests.
 //!
 //! Invariants:

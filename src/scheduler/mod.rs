@@ -5,7 +5,7 @@
 //! being served. Which of the two is decided for each request from what the model is known to cost
 //! ([`Cost`]); both observe the same limits and deadlines, and both run through [`runner`], which
 //! minds panics. On the pool, what waits for the same model is run together where that is
-//! configured or pays ([`batch`]); a request of many rows is run in parts ([`split`]).
+//! configured or pays ([`batch`]); a request of many rows is run in parts ([`mod@split`]).
 //!
 //! The scheduler knows what it executes as [`Execute`] and tensors; it knows no versions.
 //!

@@ -1,6 +1,6 @@
 //! The life of a prediction, whatever protocol asks for it.
 //!
-//! A protocol admits the request ([`DataPlane::admit`]), has its body, and calls [`predict`] with two
+//! A protocol admits the request ([`Admission::admit`]), has its body, and calls [`predict`] with two
 //! plain functions: one that makes tensors of the body, and one that makes the answer of the tensors.
 //! Between them stands all that protocols share: resolving the version, the model's own limit, the
 //! deadline, the run, the monitor's rules, the books and the observation.

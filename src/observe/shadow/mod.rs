@@ -1,7 +1,7 @@
 //! Copies of requests for versions that shadow the primary: offered after the answer is ready, run
 //! behind everything else, compared with what the primary answered.
 //!
-//! [`Shadows::offer`] puts one [`Copy`] into a queue that is bounded by number and by bytes, whatever
+//! [`Shadows::offer`] puts one [`struct@Copy`] into a queue that is bounded by number and by bytes, whatever
 //! the number of candidates; tensors are shared, not copied. One thread ([`runner`]) takes it from
 //! there: it hands copies to the compute pool, behind all clients, or sends them to other servers
 //! ([`remote`]), and compares what comes back.

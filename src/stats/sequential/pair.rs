@@ -7,7 +7,7 @@ use super::{Count, Evidence, ln_beta};
 /// The counts are of different cases (unpaired). For each pair of rates the product of two
 /// beta-binomial mixtures (Jeffreys' prior) over the likelihoods is a martingale; the evidence is
 /// the least of these over all pairs of the hypothesis, which lies on its border. 0 where the
-/// counts agree with the hypothesis. What it takes for granted, and [`super::rate`] does not: that
+/// counts agree with the hypothesis. What it takes for granted, and [`super::rate()`] does not: that
 /// rates stand still while it is counted. O(1).
 #[must_use]
 pub fn difference(primary: Count, candidate: Count, margin: f64) -> Evidence {
