@@ -224,7 +224,10 @@ fn crashes_at_random_moments_leave_a_state_that_is_taken_up_again() {
     eventually("the promotion", || {
         (history(&server).last().is_some_and(|what| what == "promoted")).then_some(())
     });
-    load.stop().assert_all_ok();
+    // Where the promotion came before the load, there may have been no time for an answer.
+    let load = load.stop();
+    assert_eq!(load.broken, 0, "{load:?}");
+    assert!(load.statuses.keys().all(|status| *status == 200), "{load:?}");
     assert_eq!(primary(&server), 2);
     assert_eq!(history(&server), ["started", "stage: canary 30 %", "stage: full", "promoted"]);
 }
