@@ -170,7 +170,11 @@ class Process:
             except subprocess.TimeoutExpired:
                 print(f"pid {self.pid} did not end in {self.limit} s: killed", file=sys.stderr)
                 self.popen.kill()
-        return self.popen.wait()
+        code = self.popen.wait()
+        # What it started and left behind: its session is its process group as well.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return code
 
     def __enter__(self) -> "Process":
         return self
