@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Address, AlertTarget, TargetKind, check_url};
+use crate::error::causes;
 
 /// Bytes of an answer that are read.
 const LARGEST_ANSWER: usize = 16 << 10;
@@ -216,16 +217,6 @@ fn shown(body: &[u8]) -> String {
         Some((end, _)) => format!("{}...", &plain[..end]),
         None => plain,
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

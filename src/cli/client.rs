@@ -7,7 +7,10 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
+
+use crate::error::causes;
 
 /// The length of the JSON part where binary tensors follow it.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -54,6 +57,11 @@ impl Client {
 
     pub(super) fn get(&self, path: &str) -> Result<Answer, ClientError> {
         self.send(Method::GET, path, Bytes::new(), None)
+    }
+
+    /// The JSON document at `path`.
+    pub(super) fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.get(path)?.body).map_err(|error| unexpected(&error))
     }
 
     /// Posts `body`, of which the first `json_length` bytes are JSON where binary tensors follow.
@@ -123,12 +131,8 @@ fn message(body: &[u8]) -> String {
     }
 }
 
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+/// That an answer is none that this version of the command knows.
+pub(super) fn unexpected(error: &serde_json::Error) -> ClientError {
+    let message = format!("the answer is not what this version of the command reads: {error}");
+    ClientError::Io(std::io::Error::other(message))
 }

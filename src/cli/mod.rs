@@ -25,6 +25,7 @@ mod rollout;
 mod rows;
 mod serve;
 mod table;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -58,15 +58,7 @@ def no_body(_: str, found: Differences) -> set[str]:
     return set(found) if found.get("body") == ("nothing", "no JSON") else set()
 
 
-HTTP = [
-    Named(
-        "Health and readiness",
-        no_body,
-        '`{"live": true}`, `{"name": "digits", "ready": true}`',
-        "200 with an empty body",
-        "Tidegate",
-        "the specification gives the bodies",
-    ),
+METADATA = [
     Named(
         "The server's name",
         lambda question, found: {"name"} & set(found) if question == "server metadata" else set(),
@@ -83,6 +75,18 @@ HTTP = [
         "both",
         "the member is optional",
     ),
+]
+
+HTTP = [
+    Named(
+        "Health and readiness",
+        no_body,
+        '`{"live": true}`, `{"name": "digits", "ready": true}`',
+        "200 with an empty body",
+        "Tidegate",
+        "the specification gives the bodies",
+    ),
+    *METADATA,
     Named(
         "An id where the request has none",
         made_up_id,
@@ -131,22 +135,7 @@ HTTP = [
 ]
 
 GRPC = [
-    Named(
-        "The server's name",
-        lambda question, found: {"name"} & set(found) if question == "server metadata" else set(),
-        "`tidegate`",
-        "`mlserver`",
-        "both",
-        "each has its own",
-    ),
-    Named(
-        "`versions` in a model's metadata",
-        members("versions"),
-        "the versions that serve",
-        "an empty list",
-        "both",
-        "the member is optional",
-    ),
+    *METADATA,
     Named(
         "Whether an unknown model is ready",
         pair("status", "OK", "UNKNOWN"),

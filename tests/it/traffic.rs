@@ -5,6 +5,7 @@ use std::io::{BufReader, Write};
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
+use tidegate::stats::hash::{hash, sampled_below};
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::harness::{Answer, Server, Setup, connect, eventually, head, read_answer, shipped_file};
@@ -219,11 +220,11 @@ fn a_share_of_the_requests_is_copied_always_the_same_ones() {
     let server = car_loan("shadows = { 2 = 0.25 }").start();
     by_id(&server, 400);
     let copied = || server.metric("tidegate_shadow_copies_total", &["outcome=\"compared\""]);
-    let first = eventually("the copies to be compared", || {
-        let before = copied();
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        (before > 0.0 && copied() == before).then_some(before)
-    });
+    // By the hash of the ids, as for every sample: which ones is known beforehand.
+    let below = sampled_below(0.25).unwrap();
+    let is_taken = |id: &usize| hash(format!("id-{id}").as_bytes()) < below;
+    let first = (0..400).filter(is_taken).count() as f64;
+    eventually("the copies to be compared", || (copied() == first).then_some(()));
     assert!((60.0..=140.0).contains(&first), "{first}");
     by_id(&server, 400);
     eventually("the same copies again", || (copied() == 2.0 * first).then_some(()));

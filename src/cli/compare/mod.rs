@@ -2,20 +2,15 @@
 
 mod page;
 
-use std::thread::sleep;
-use std::time::Duration;
-
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, unexpected};
+use super::watch::watch;
 use super::{Failure, print_raw};
 use crate::monitor::times::now_ms;
 use page::{OfModel, Overview};
-
-/// How often `--watch` looks.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Show how the answers of shadows compare with those of the primary.
 ///
@@ -54,43 +49,21 @@ impl Compare {
             print_raw(&self.look(&client)?);
             return Ok(());
         }
-        let screen = console::Term::stdout();
-        loop {
-            let text = match self.look(&client) {
-                Ok(text) => text,
-                // A server that restarts is waited for; one that says no is believed.
-                Err(error @ ClientError::Unreachable { .. }) => format!("{error}\n"),
-                Err(error) => return Err(error.into()),
-            };
-            if screen.is_term() && !self.json {
-                screen.clear_screen()?;
-                let height = usize::from(screen.size().0).saturating_sub(1);
-                let lines: Vec<&str> = text.lines().take(height).collect();
-                print_raw(&format!("{}\n", lines.join("\n")));
-            } else {
-                print_raw(&text);
-            }
-            sleep(INTERVAL);
-        }
+        watch(self.json, || self.look(&client))
     }
 
     /// What is to be printed now.
     fn look(&self, client: &Client) -> Result<String, ClientError> {
-        let answer = client.get(&self.path())?;
-        let unexpected = |error: serde_json::Error| {
-            let message =
-                format!("the answer is not what this version of the command reads: {error}");
-            ClientError::Io(std::io::Error::other(message))
-        };
-        let document: Value = serde_json::from_slice(&answer.body).map_err(unexpected)?;
+        let document: Value = client.read(&self.path())?;
         if self.json {
             return Ok(format!("{document}\n"));
         }
         if self.model.is_some() {
-            let of: OfModel = serde_json::from_value(document).map_err(unexpected)?;
+            let of: OfModel =
+                serde_json::from_value(document).map_err(|error| unexpected(&error))?;
             return Ok(page::model(&of, self.limit, now_ms()));
         }
-        let of: Overview = serde_json::from_value(document).map_err(unexpected)?;
+        let of: Overview = serde_json::from_value(document).map_err(|error| unexpected(&error))?;
         Ok(page::overview(&of, now_ms()))
     }
 

@@ -5,8 +5,6 @@ pub(super) mod columns;
 mod page;
 
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -15,14 +13,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, unexpected};
 use super::predictions::compare;
+use super::watch::watch;
 use super::{ConfigArg, Failure, print_raw};
 use crate::monitor::times::now_ms;
 use crate::monitor::verdict::{BaselineInfo, Histogram, History, State, Verdict};
-
-/// How often `--watch` looks.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// All but the unreserved characters of RFC 3986, section 2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -137,30 +133,13 @@ impl Drift {
             print_raw(&text);
             return Ok(());
         }
-        let screen = console::Term::stdout();
-        loop {
-            let text = match self.look(&client) {
-                Ok(text) => text,
-                // A server that restarts is waited for; one that says no is believed.
-                Err(error @ ClientError::Unreachable { .. }) => format!("{error}\n"),
-                Err(error) => return Err(error.into()),
-            };
-            if screen.is_term() && !self.json {
-                screen.clear_screen()?;
-                let height = usize::from(screen.size().0).saturating_sub(1);
-                let lines: Vec<&str> = text.lines().take(height).collect();
-                print_raw(&format!("{}\n", lines.join("\n")));
-            } else {
-                print_raw(&text);
-            }
-            sleep(INTERVAL);
-        }
+        watch(self.json, || self.look(&client))
     }
 
     /// What is to be printed now.
     fn look(&self, client: &Client) -> Result<String, ClientError> {
         let Some(model) = &self.model else {
-            let document: Value = read(client, "/api/v1/drift")?;
+            let document: Value = client.read("/api/v1/drift")?;
             return self.shown(document, |overview: Overview| overview_page(&overview));
         };
         let base = self.path(model);
@@ -168,12 +147,12 @@ impl Drift {
             let feature = format!("feature={}{}", encoded(feature), self.segment_after("&"));
             let window = encoded(&self.window);
             let histogram: Value =
-                read(client, &format!("{base}/histogram?{feature}&window={window}"))?;
-            let history: Value = read(client, &format!("{base}/history?{feature}"))?;
+                client.read(&format!("{base}/histogram?{feature}&window={window}"))?;
+            let history: Value = client.read(&format!("{base}/history?{feature}"))?;
             let document = json!({ "histogram": histogram, "history": history });
             return self.shown(document, |of: OfFeature| page::feature(&of.histogram, &of.history));
         }
-        let document: Value = read(client, &format!("{base}{}", self.segment_after("?")))?;
+        let document: Value = client.read(&format!("{base}{}", self.segment_after("?")))?;
         if self.version.is_some() {
             return self.shown(document, |verdict: Verdict| self.verdict_page(&verdict));
         }
@@ -261,16 +240,6 @@ impl Drift {
 struct OfFeature {
     histogram: Histogram,
     history: History,
-}
-
-fn read<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, ClientError> {
-    let answer = client.get(path)?;
-    serde_json::from_slice(&answer.body).map_err(|error| unexpected(&error))
-}
-
-fn unexpected(error: &serde_json::Error) -> ClientError {
-    let message = format!("the answer is not what this version of the command reads: {error}");
-    ClientError::Io(std::io::Error::other(message))
 }
 
 fn encoded(text: &str) -> impl std::fmt::Display {

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::copy::Copy;
 use crate::config::{RemoteFormat, RemoteShadow};
+use crate::error::causes;
 use crate::protocol::v2::{self, Form};
 use crate::registry::Remote;
 use crate::tensor::{Signature, Tensor};
@@ -162,14 +163,4 @@ fn outputs(
 
 fn shown(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(SHOWN).collect()
-}
-
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
