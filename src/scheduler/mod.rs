@@ -20,7 +20,9 @@ mod batch;
 mod cost;
 mod errands;
 mod executor;
+mod gather;
 mod light;
+mod medium;
 mod pool;
 mod reply;
 mod runner;
@@ -32,6 +34,7 @@ use std::time::Duration;
 pub use batch::{join, split};
 pub use cost::Cost;
 pub use executor::{Executor, Job, Limits, Metrics, Permit, Placement};
+pub use medium::{io_thread_rests, io_thread_wakes};
 pub use pool::{Pool, Queue};
 pub use split::Pending;
 

@@ -30,7 +30,8 @@ use std::time::{Duration, Instant};
 
 use super::errands::Errand;
 use super::light::{Light, Shares};
-use super::reply::Reply;
+use super::medium::Company;
+use super::reply::{self, Reply};
 use super::runner::Runner;
 use super::{ExecuteError, Limits, batch};
 use crate::engine;
@@ -92,6 +93,7 @@ pub struct Queue {
     waiting: Mutex<Waiting>,
 }
 
+/// Requests of one version that wait.
 #[derive(Debug)]
 pub(super) struct Waiting {
     /// How much longer entries wait than the cost model has it: the machine has other work as well.
@@ -109,9 +111,16 @@ impl Queue {
     pub(super) fn new(class: Class, runner: Arc<Runner>, limits: Limits) -> Self {
         let max_batch = if runner.target.is_batchable() { limits.max_batch.max(1) } else { 1 };
         let limits = Limits { max_batch, ..limits };
-        let waiting =
-            Waiting { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 };
-        Self { class, runner, limits, waiting: Mutex::new(waiting) }
+        Self { class, runner, limits, waiting: Mutex::default() }
+    }
+
+    pub(super) fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// Rows of a batch, at most.
+    pub(super) fn most_rows(&self) -> usize {
+        self.limits.max_batch
     }
 
     pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -147,6 +156,7 @@ pub(super) struct Shared {
     shares: Shares,
     /// Runs on I/O threads.
     light: Sharded<1>,
+    company: Company,
     /// Threads that run something.
     busy: Gauge,
 }
@@ -191,7 +201,8 @@ impl Pool {
         let alone = n_threads.max(1);
         let shares = Shares::of(alone, cores);
         let (line, work, light) = (Mutex::default(), Condvar::new(), Sharded::default());
-        let shared = Shared { line, work, shares, light, busy };
+        let company = Company::new(cores);
+        let shared = Shared { line, work, shares, light, company, busy };
         let pool = Self { shared: Arc::new(shared) };
         let threads = (0..=alone).map(|index| {
             let shared = Arc::clone(&pool.shared);
@@ -209,6 +220,11 @@ impl Pool {
         self.shared.light.add(0, 1);
     }
 
+    /// Who runs, and on how many threads.
+    pub(super) fn company(&self) -> &Company {
+        &self.shared.company
+    }
+
     /// Threads that one version may fill.
     pub(super) fn share(&self) -> usize {
         self.shared.shares.most()
@@ -220,8 +236,46 @@ impl Pool {
         self.shared.work.notify_all();
     }
 
+    /// Takes a request, or refuses it at once.
     pub(super) fn submit(&self, queue: &Arc<Queue>, mut entry: Entry) -> Result<(), ExecuteError> {
         let mut line = self.shared.line();
+        self.shared.weigh(&line, queue, &mut entry)?;
+        let wakes = self.shared.take(&mut line, queue, entry);
+        drop(line);
+        if wakes {
+            self.shared.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes requests; those that it refuses are told.
+    pub(super) fn submit_all(&self, queue: &Arc<Queue>, entries: Vec<Entry>) {
+        let mut line = self.shared.line();
+        let mut wakes = false;
+        let mut refused = Vec::new();
+        for mut entry in entries {
+            match self.shared.weigh(&line, queue, &mut entry) {
+                Ok(()) => wakes |= self.shared.take(&mut line, queue, entry),
+                Err(error) => refused.push((entry.reply, Err(error))),
+            }
+        }
+        drop(line);
+        if wakes {
+            self.shared.work.notify_one();
+        }
+        reply::send_all(refused);
+    }
+}
+
+impl Shared {
+    /// Whether there is room for the request and it would be in time. Notes how long it is expected to
+    /// wait.
+    fn weigh(
+        &self,
+        line: &Line,
+        queue: &Arc<Queue>,
+        entry: &mut Entry,
+    ) -> Result<(), ExecuteError> {
         if line.closed {
             return Err(ExecuteError::ShuttingDown);
         }
@@ -238,9 +292,9 @@ impl Pool {
         let is_other =
             |other: &&Arc<Queue>| other.class == queue.class && !Arc::ptr_eq(other, queue);
         let others = line.ready.iter().filter(is_other).count();
-        let share = self.shared.share(&line);
+        let share = self.share(line);
         let of_a_thread = (others + 1) as f64 / share as f64;
-        let ahead = waiting.rows_ahead(&entry);
+        let ahead = waiting.rows_ahead(entry);
         entry.wait = queue.expect(ahead).mul_f64(of_a_thread);
         let run = queue.runner.cost.expect(entry.rows);
         let expected = (entry.wait + run).mul_f64(waiting.slowness);
@@ -248,6 +302,12 @@ impl Pool {
         if ahead > 0 && expected.mul_f64(MARGIN) > allowed {
             return Err(ExecuteError::Late { expected, allowed });
         }
+        Ok(())
+    }
+
+    /// Takes a request; whether a thread is to be woken for it.
+    fn take(&self, line: &mut Line, queue: &Arc<Queue>, entry: Entry) -> bool {
+        let mut waiting = queue.waiting();
         if waiting.entries.is_empty() {
             waiting.given = waiting.given.max(line.levels[queue.class as usize]);
             line.ready.push(Arc::clone(queue));
@@ -256,17 +316,31 @@ impl Pool {
         queue.runner.metrics.queued.increment(1.0);
         // A version that has all its threads is looked at when one of them comes back: waking
         // another one, which would find nothing, costs more than many a model.
-        let wakes = line.idle > 0 && waiting.running < share;
-        drop(waiting);
-        drop(line);
-        if wakes {
-            self.shared.work.notify_one();
-        }
-        Ok(())
+        line.idle > 0 && waiting.running < self.share(line)
+    }
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 }
     }
 }
 
 impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Of all entries.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Entry> {
+        self.rows = 0;
+        self.entries.drain(..).collect()
+    }
+
     /// Rows that go before `entry`.
     fn rows_ahead(&self, entry: &Entry) -> usize {
         if entry.priority == 0 {
@@ -276,16 +350,15 @@ impl Waiting {
         before.map(|other| other.rows).sum()
     }
 
-    fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Entry) {
         self.rows += entry.rows;
         let after = self.entries.partition_point(|other| other.rank() <= entry.rank());
         self.entries.insert(after, entry);
     }
 
-    fn pop(&mut self, queue: &Queue) -> Option<Entry> {
+    fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         self.rows -= entry.rows;
-        queue.runner.metrics.queued.decrement(1.0);
         Some(entry)
     }
 
@@ -309,13 +382,13 @@ impl Waiting {
     }
 
     /// Takes the first entry that somebody still waits for, and as many after it as fit into one
-    /// batch with it.
-    fn take_batch(&mut self, queue: &Queue) -> Vec<Entry> {
+    /// batch with it, of `most` rows.
+    pub(super) fn take_batch(&mut self, queue: &Queue, most: usize) -> Vec<Entry> {
         let now = Instant::now();
-        let Limits { max_batch, preferred, .. } = &queue.limits;
         // More than a size that is preferred waits for the next batch.
-        let fitting = preferred.iter().copied().filter(|&size| size <= self.rows).max();
-        let most = fitting.unwrap_or(*max_batch);
+        let is_there = |size: &usize| *size <= self.rows.min(most);
+        let fitting = queue.limits.preferred.iter().copied().filter(is_there).max();
+        let most = fitting.unwrap_or(most);
         let mut batch: Vec<Entry> = Vec::new();
         let mut rows = 0;
         while let Some(entry) = self.entries.front() {
@@ -325,7 +398,7 @@ impl Waiting {
             if !fits {
                 break;
             }
-            let Some(entry) = self.pop(queue) else { break };
+            let Some(entry) = self.pop() else { break };
             self.learn(&entry, now);
             // A run that would end too late would only make others late; the last one is run in any
             // case, so that the cost model goes on learning.
@@ -438,7 +511,9 @@ impl Shared {
         let started = Instant::now();
         if !entries.is_empty() {
             self.busy.increment(1.0);
-            batch::run(&queue.runner, entries);
+            self.company.note(queue.runner.address(), started);
+            let _computing = self.company.begin();
+            batch::run(&queue.runner, entries, None);
             self.busy.decrement(1.0);
         }
         self.end_turn(&queue, started.elapsed().as_secs_f64() - charge);
@@ -465,7 +540,9 @@ impl Shared {
         let mut waiting = queue.waiting();
         line.levels[queue.class as usize] = waiting.given;
         line.running[queue.class as usize] += 1;
-        let entries = waiting.take_batch(queue);
+        let before = waiting.entries.len();
+        let entries = waiting.take_batch(queue, queue.most_rows());
+        queue.runner.metrics.queued.decrement((before - waiting.entries.len()) as f64);
         let rows = entries.iter().map(|entry| entry.rows).sum();
         let charge = queue.runner.cost.expect(rows).as_secs_f64();
         waiting.given += charge;
