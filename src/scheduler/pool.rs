@@ -16,14 +16,14 @@
 //! The operating system would make a light request wait for a heavy one for a millisecond or two,
 //! many times what it takes itself.
 //!
-//! What no client waits for ([`Class::Shadow`]) has queues of its own. It gets a thread only while no
-//! primary request wants one, never the last thread, and never more than half of the threads.
+//! What no client waits for has threads of its own, which ask whether this pool is full.
 //!
 //! One mutex guards all queues: it is held for moving a few pointers, never while anything runs,
 //! and only requests that are worth a thread hop come here. Picking is O(versions that have
 //! something waiting).
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -73,19 +73,9 @@ impl Entry {
     }
 }
 
-/// For whom a request is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// A client that waits.
-    Primary,
-    /// A comparison: it takes what clients leave.
-    Shadow,
-}
-
-/// One version's place at the pool, for requests of one class.
+/// One version's place at the pool.
 #[derive(Debug)]
 pub struct Queue {
-    pub(super) class: Class,
     runner: Arc<Runner>,
     limits: Limits,
     /// Locked only by whoever holds the pool's line.
@@ -106,12 +96,12 @@ pub(super) struct Waiting {
 }
 
 impl Queue {
-    pub(super) fn new(class: Class, runner: Arc<Runner>, limits: Limits) -> Self {
+    pub(super) fn new(runner: Arc<Runner>, limits: Limits) -> Self {
         let max_batch = if runner.target.is_batchable() { limits.max_batch.max(1) } else { 1 };
         let limits = Limits { max_batch, ..limits };
         let waiting =
             Waiting { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 };
-        Self { class, runner, limits, waiting: Mutex::new(waiting) }
+        Self { runner, limits, waiting: Mutex::new(waiting) }
     }
 
     pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -149,20 +139,18 @@ pub(super) struct Shared {
     light: Sharded<1>,
     /// Threads that run something.
     busy: Gauge,
+    /// The same, for whoever runs behind requests: read without the line.
+    running: AtomicUsize,
 }
 
 #[derive(Default)]
 pub(super) struct Line {
     /// Go before all versions: they are milliseconds, and each is a request that was accepted.
     pub(super) errands: VecDeque<Errand>,
-    /// The same for what no client waits for: they go behind all versions.
-    pub(super) behind: VecDeque<Errand>,
     /// Versions that have something waiting.
     pub(super) ready: Vec<Arc<Queue>>,
-    /// By class, what the version that was picked last had been given.
-    levels: [f64; 2],
-    /// By class, threads that run something of it.
-    pub(super) running: [usize; 2],
+    /// What the version that was picked last had been given.
+    level: f64,
     /// Threads that wait for work.
     pub(super) idle: usize,
     light: Light,
@@ -191,7 +179,7 @@ impl Pool {
         let alone = n_threads.max(1);
         let shares = Shares::of(alone, cores);
         let (line, work, light) = (Mutex::default(), Condvar::new(), Sharded::default());
-        let shared = Shared { line, work, shares, light, busy };
+        let shared = Shared { line, work, shares, light, busy, running: AtomicUsize::new(0) };
         let pool = Self { shared: Arc::new(shared) };
         let threads = (0..=alone).map(|index| {
             let shared = Arc::clone(&pool.shared);
@@ -212,6 +200,11 @@ impl Pool {
     /// Threads that one version may fill.
     pub(super) fn share(&self) -> usize {
         self.shared.shares.most()
+    }
+
+    /// Whether requests have as many threads as one version may fill. Waits for nobody.
+    pub(super) fn is_full(&self) -> bool {
+        self.shared.running.load(Ordering::Relaxed) >= self.share()
     }
 
     /// Takes no more work; what was taken is still run.
@@ -235,9 +228,7 @@ impl Pool {
             }
         }
         // Versions with work have equal shares, so the others' length does not matter.
-        let is_other =
-            |other: &&Arc<Queue>| other.class == queue.class && !Arc::ptr_eq(other, queue);
-        let others = line.ready.iter().filter(is_other).count();
+        let others = line.ready.iter().filter(|other| !Arc::ptr_eq(other, queue)).count();
         let share = self.shared.share(&line);
         let of_a_thread = (others + 1) as f64 / share as f64;
         let ahead = waiting.rows_ahead(&entry);
@@ -249,7 +240,7 @@ impl Pool {
             return Err(ExecuteError::Late { expected, allowed });
         }
         if waiting.entries.is_empty() {
-            waiting.given = waiting.given.max(line.levels[queue.class as usize]);
+            waiting.given = waiting.given.max(line.level);
             line.ready.push(Arc::clone(queue));
         }
         waiting.push(entry);
@@ -361,32 +352,22 @@ impl Line {
     /// The version whose turn it is; or when the next may have one, if nothing comes before.
     fn pick(&self, share: usize) -> Result<Arc<Queue>, Option<Instant>> {
         let now = Instant::now();
-        let mut best: [Option<(f64, &Arc<Queue>)>; 2] = [None; 2];
+        let mut best: Option<(f64, &Arc<Queue>)> = None;
         let mut next: Option<Instant> = None;
-        // Primary requests for which there is no thread: shadows must not take the processor either.
-        let mut is_full = false;
         for queue in &self.ready {
             let waiting = queue.waiting();
             let Some(due) = queue.due(&waiting) else { continue };
-            let best = &mut best[queue.class as usize];
             if waiting.running >= share {
                 // It comes back when one of its threads does.
-                is_full |= queue.class == Class::Primary;
-            } else if due > now {
+                continue;
+            }
+            if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
             } else if best.is_none_or(|(given, _)| waiting.given < given) {
-                *best = Some((waiting.given, queue));
+                best = Some((waiting.given, queue));
             }
         }
-        let [primary, shadow] = best;
-        let shadow = shadow.filter(|_| !is_full && self.has_room_for_shadows(share));
-        primary.or(shadow).map(|(_, queue)| Arc::clone(queue)).ok_or(next)
-    }
-
-    /// Whether a shadow would leave primary requests enough threads.
-    pub(super) fn has_room_for_shadows(&self, share: usize) -> bool {
-        let [primaries, shadows] = self.running;
-        primaries + shadows < share && shadows < share.div_ceil(2)
+        best.map(|(_, queue)| Arc::clone(queue)).ok_or(next)
     }
 }
 
@@ -416,12 +397,6 @@ impl Shared {
                 Err(None) if line.closed && line.ready.is_empty() => return false,
                 Err(next) => next,
             };
-            if let Some(errand) = line.take_behind(share) {
-                self.let_go(line);
-                errand();
-                self.line().running[Class::Shadow as usize] -= 1;
-                return true;
-            }
             line.idle += 1;
             line = match next {
                 Some(next) => {
@@ -448,11 +423,7 @@ impl Shared {
     /// Lets others at the line, and wakes a thread where there is something more to do, or to wait for.
     fn let_go(&self, line: MutexGuard<'_, Line>) {
         let share = self.share(&line);
-        let is_more = || {
-            !line.errands.is_empty()
-                || !matches!(line.pick(share), Err(None))
-                || line.has_turn_behind(share)
-        };
+        let is_more = || !line.errands.is_empty() || !matches!(line.pick(share), Err(None));
         let wakes = line.idle > 0 && is_more();
         drop(line);
         if wakes {
@@ -463,8 +434,8 @@ impl Shared {
     /// Takes a batch, and charges the version what it is expected to take.
     fn take_turn(&self, line: &mut Line, queue: &Arc<Queue>) -> (Vec<Entry>, f64) {
         let mut waiting = queue.waiting();
-        line.levels[queue.class as usize] = waiting.given;
-        line.running[queue.class as usize] += 1;
+        line.level = waiting.given;
+        self.running.fetch_add(1, Ordering::Relaxed);
         let entries = waiting.take_batch(queue);
         let rows = entries.iter().map(|entry| entry.rows).sum();
         let charge = queue.runner.cost.expect(rows).as_secs_f64();
@@ -478,8 +449,8 @@ impl Shared {
 
     /// The thread looks for its next turn after this, so nobody else has to be woken but to end.
     fn end_turn(&self, queue: &Queue, correction: f64) {
-        let mut line = self.line();
-        line.running[queue.class as usize] -= 1;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        let line = self.line();
         let mut waiting = queue.waiting();
         waiting.running -= 1;
         waiting.given += correction;
