@@ -16,6 +16,9 @@ const MOST: usize = 128;
 /// Bytes of a block.
 const MOST_BYTES: usize = 64 << 10;
 
+/// Blocks that a queue keeps for what comes next.
+const MOST_SPARE: usize = 16;
+
 /// Small things, copied. Cleared, it keeps its memory.
 pub trait Block: Default {
     /// How many there are.
@@ -80,23 +83,36 @@ struct Small<B> {
 }
 
 impl<B: Block, L> Queues<B, L> {
-    /// Queues for `most` things and `most_bytes` bytes of tensors that are not copied.
+    /// Queues for `most` things and `most_bytes` bytes of tensors that are not copied, of which each
+    /// has its part.
     #[must_use]
     pub fn new(most: usize, most_bytes: usize) -> Self {
         let n_shards = n_shards();
         let of_shard = most.div_ceil(n_shards).max(1);
-        let of_block = of_shard.min(MOST);
+        Self::with(n_shards, of_shard, of_shard, most_bytes.div_ceil(n_shards).max(1))
+    }
+
+    /// Queues for `most` things, which any of them may have: whoever offers sees to it that all of them
+    /// together are not more, and that the tensors are not too large.
+    #[must_use]
+    pub fn bounded_outside(most: usize) -> Self {
+        let n_shards = n_shards();
+        Self::with(n_shards, most.max(1), most.div_ceil(n_shards).max(1), usize::MAX)
+    }
+
+    fn with(n_shards: usize, most_small: usize, most_large: usize, most_bytes: usize) -> Self {
+        let of_block = most_small.min(MOST);
         let queue = |_| Queue {
             small: Mutex::new(Small { open: B::default(), full: Vec::new(), spare: Vec::new() }),
-            large: ArrayQueue::new(of_shard),
+            large: ArrayQueue::new(most_large),
             n_large: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
         };
         Self {
             shards: (0..n_shards).map(queue).collect(),
-            most_bytes: most_bytes.div_ceil(n_shards).max(1),
+            most_bytes,
             of_block,
-            n_blocks: (of_shard / of_block).max(1),
+            n_blocks: (most_small / of_block).max(1),
         }
     }
 
@@ -160,8 +176,8 @@ impl<B: Block, L> Queues<B, L> {
                 take(Waiting::Block(&block));
                 block.clear();
                 let mut small = queue.lock();
-                // Beyond what there is room for, blocks go.
-                if small.spare.len() < self.n_blocks {
+                // Beyond a few, blocks go.
+                if small.spare.len() < self.n_blocks.min(MOST_SPARE) {
                     small.spare.push(block);
                 }
             }
@@ -261,6 +277,8 @@ mod tests {
             assert_eq!(taken(&queues), ((0..16).collect(), vec![50]));
             assert_eq!(taken(&queues), (vec![], vec![]));
         }
+        let shared = Queues::bounded_outside(n_shards());
+        assert_eq!((0..20).filter(|n| offer(&shared, *n, 1)).count(), 2 * n_shards());
         // Large ones are bounded by number and by bytes, unless there is nothing else.
         assert_eq!((0..20).filter(|n| offer(&queues, *n, SMALL + 1)).count(), 8);
         assert_eq!(taken(&queues).1.len(), 8);

@@ -165,7 +165,7 @@ impl Judge {
                 id: &copy.id,
                 segment: copy.segment.as_deref(),
                 at: copy.at,
-                inputs: copy.inputs.clone(),
+                inputs: copy.inputs.to_vec(),
                 outputs: outputs.clone(),
             });
         }

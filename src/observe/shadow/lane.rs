@@ -21,7 +21,7 @@ use crate::tensor::Tensor;
 const TOGETHER: Duration = Duration::from_millis(1);
 
 /// Copies that go together, at most.
-const MOST_TOGETHER: usize = 64;
+const MOST_TOGETHER: usize = 128;
 
 /// A copy for one of its candidates.
 #[derive(Debug, Clone)]

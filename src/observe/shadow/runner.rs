@@ -30,7 +30,7 @@ use crate::telemetry::{Gauge, Telemetry, names};
 const REST: Duration = Duration::from_millis(20);
 
 /// How long it rests where there was something.
-const BREATH: Duration = Duration::from_millis(1);
+const BREATH: Duration = Duration::from_millis(2);
 
 /// Models whose candidates are remembered, at most; then they are looked up anew.
 const MOST_ROUTES: usize = 256;
@@ -62,7 +62,7 @@ pub fn start(
     prepare: fn(),
 ) -> std::io::Result<(Shadows, ShadowThread)> {
     let shadows = Shadows(Arc::new(Inner {
-        queues: Queues::new(limits.queue, limits.queue_size),
+        queues: Queues::bounded_outside(limits.queue),
         room: Arc::new(Room::new(limits.queue, limits.queue_size)),
         comparisons: Comparisons::default(),
         told: OnceLock::new(),
@@ -126,26 +126,38 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self, mut ends: UnboundedReceiver<Done>, is_ended: &AtomicBool) {
+        let mut rest = REST;
         while !is_ended.load(Ordering::Acquire) {
-            let n_taken = self.gather();
-            let Shadowing { concurrency, timeout, .. } = self.limits;
-            for (index, lane) in self.lanes.iter_mut().enumerate() {
-                lane.give_up(timeout, &self.threads);
-                lane.dispatch(index, concurrency, &self.threads, &self.done);
-            }
-            self.waiting.set(self.inner.room.taken() as f64);
-            let rest = if n_taken == 0 { REST } else { BREATH };
-            tokio::select! {
-                Some(done) = ends.recv() => {
-                    self.finish(done);
-                    while let Ok(done) = ends.try_recv() {
+            let beat = tokio::time::sleep(rest);
+            tokio::pin!(beat);
+            // Copies are taken at each beat alone, so that many can go together.
+            loop {
+                tokio::select! {
+                    Some(done) = ends.recv() => {
                         self.finish(done);
+                        while let Ok(done) = ends.try_recv() {
+                            self.finish(done);
+                        }
+                        self.dispatch();
                     }
+                    () = &mut beat => break,
                 }
-                () = tokio::time::sleep(rest) => {}
             }
+            let n_taken = self.gather();
+            for lane in &self.lanes {
+                lane.give_up(self.limits.timeout, &self.threads);
+            }
+            self.dispatch();
+            self.waiting.set(self.inner.room.taken() as f64);
+            rest = if n_taken == 0 { REST } else { BREATH };
         }
         self.threads.end();
+    }
+
+    fn dispatch(&mut self) {
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            lane.dispatch(index, self.limits.concurrency, &self.threads, &self.done);
+        }
     }
 
     /// Takes copies from the queue to the lanes of their candidates. Returns how many there were.
