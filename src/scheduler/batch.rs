@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::pool::Entry;
+use super::queue::Entry;
 use super::runner::Runner;
 use super::{Execution, reply};
 use crate::tensor::{Datatype, Shape, Tensor};

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::medium::{self, MEDIUM};
-use super::pool::{Class, Entry};
+use super::queue::Entry;
 use super::reply::Reply;
 use super::runner::{INLINE_BUDGET, Runner};
 use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue, gather};
@@ -82,8 +82,6 @@ impl Metrics {
 #[derive(Debug)]
 pub struct Executor {
     queue: Arc<Queue>,
-    /// For what no client waits for.
-    shadows: Arc<Queue>,
     runner: Arc<Runner>,
     pool: Pool,
     limits: Limits,
@@ -135,9 +133,8 @@ impl Executor {
         pool: Pool,
     ) -> Self {
         let runner = Arc::new(Runner::new(target, cost, metrics));
-        let queue = |class| Arc::new(Queue::new(class, Arc::clone(&runner), limits.clone()));
-        let (queue, shadows) = (queue(Class::Primary), queue(Class::Shadow));
-        Self { queue, shadows, runner, pool, limits, in_flight: Arc::default() }
+        let queue = Arc::new(Queue::new(Arc::clone(&runner), limits.clone()));
+        Self { queue, runner, pool, limits, in_flight: Arc::default() }
     }
 
     /// Admits a request, or refuses it at once.
@@ -211,21 +208,6 @@ impl Executor {
         Ok(outcome)
     }
 
-    /// Hands the pool a request that no client waits for: it runs behind all requests of
-    /// [`Executor::submit`], whatever its model, on no more than half of the threads. It needs no
-    /// permit and takes no client's place; its own queue is as long as the model's limit.
-    pub fn submit_behind(
-        &self,
-        job: Job,
-    ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
-        if self.runner.is_quarantined() {
-            return Err(ExecuteError::Quarantined);
-        }
-        let (entry, outcome) = entry(job);
-        self.pool.submit(&self.shadows, entry)?;
-        Ok(outcome)
-    }
-
     /// Runs `work`, which is too long for an I/O thread, on the pool. A panic goes on here.
     pub async fn run_aside<T: Send + 'static>(
         &self,
@@ -238,17 +220,7 @@ impl Executor {
         }
     }
 
-    /// Runs `work`, for which no client waits, on the pool behind all requests, as
-    /// [`Executor::submit_behind`] does. The receiver yields what it gives or its panic, or nothing
-    /// where the server is going down.
-    pub fn run_aside_behind<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<std::thread::Result<T>> {
-        self.pool.run_errand_behind(work)
-    }
-
-    /// Runs a request that no client waits for on the calling thread, which is one of the pool's.
+    /// Runs a request that no client waits for on the calling thread, which is none of the pool's.
     pub fn run_behind(&self, inputs: &[Tensor], rows: usize) -> Result<Execution, ExecuteError> {
         if self.runner.is_quarantined() {
             return Err(ExecuteError::Quarantined);
@@ -262,6 +234,12 @@ impl Executor {
     pub fn rehearse(&self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
         self.runner.target.execute(inputs)?;
         Ok(())
+    }
+
+    /// Whether requests have all threads of the pool that there are cores for.
+    #[must_use]
+    pub fn is_pool_full(&self) -> bool {
+        self.pool.is_full()
     }
 
     /// Whether it panicked so often that it is not run any more.

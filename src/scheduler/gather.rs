@@ -14,9 +14,10 @@ use std::time::Instant;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::Pool;
 use super::batch;
 use super::medium::{self, MEDIUM};
-use super::pool::{Entry, Pool, Queue, Waiting};
+use super::queue::{Entry, Queue, Waiting};
 use super::runner::INLINE_BUDGET;
 
 thread_local! {
@@ -86,7 +87,7 @@ impl Gathering {
             }
             let most = queue.most_rows();
             let all_rows = waiting.rows().min(most);
-            let runner = queue.runner();
+            let runner = &queue.runner;
             let stays = runner.is_light(all_rows)
                 || runner.is_medium(all_rows)
                     && pool.company().gains_nothing_elsewhere(runner.address(), Instant::now());
@@ -115,7 +116,7 @@ async fn run(gathering: Gathering, pool: Pool) {
             Some(Turn::AtThePool(entries)) => pool.submit_all(&gathering.0, entries),
             Some(Turn::Here(batch)) if batch.is_empty() => {}
             Some(Turn::Here(batch)) => {
-                let runner = gathering.0.runner();
+                let runner = &gathering.0.runner;
                 let rows = batch.iter().map(|entry| entry.rows).sum();
                 let now = Instant::now();
                 medium::io_thread_runs(now);

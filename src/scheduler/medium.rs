@@ -114,6 +114,11 @@ impl Company {
         }
     }
 
+    /// Threads of the pool that run something.
+    pub(super) fn computing(&self) -> usize {
+        self.computing.load(Ordering::Relaxed)
+    }
+
     /// Notes a run of a version.
     pub(super) fn note(&self, who: usize, now: Instant) {
         if self.last.load(Ordering::Relaxed) != who && self.since_change(now) >= NOTE_EVERY {
@@ -136,9 +141,8 @@ impl Company {
 
     fn has_no_idle_core(&self) -> bool {
         let [awake] = AWAKE.sums();
-        let computing = self.computing.load(Ordering::Relaxed);
         // Whoever asks is awake.
-        usize::try_from(awake).map_or(1, |awake| awake.max(1)) + computing >= self.cores
+        usize::try_from(awake).map_or(1, |awake| awake.max(1)) + self.computing() >= self.cores
     }
 
     fn is_alone(&self, who: usize, now: Instant) -> bool {

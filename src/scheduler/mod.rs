@@ -24,6 +24,7 @@ mod gather;
 mod light;
 mod medium;
 mod pool;
+mod queue;
 mod reply;
 mod runner;
 mod split;
@@ -35,7 +36,8 @@ pub use batch::{join, split};
 pub use cost::Cost;
 pub use executor::{Executor, Job, Limits, Metrics, Permit, Placement};
 pub use medium::{io_thread_rests, io_thread_wakes};
-pub use pool::{Pool, Queue};
+pub use pool::Pool;
+pub use queue::Queue;
 pub use split::Pending;
 
 use crate::engine::{Plan, RunError};
