@@ -102,3 +102,127 @@ pub fn write_regions(outputs: &[AnswerOutput<'_>]) -> Result<(), ProtocolError> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::protocol::v2::{Answer, Form, InferRequest, decode_request_with, encode_answer};
+    use crate::tensor::{Signature, TensorSpec};
+
+    /// A region `r` of 40 bytes, in a file that goes with it.
+    struct Registered(Regions, std::path::PathBuf);
+
+    impl Registered {
+        fn new(test: &str) -> Self {
+            let key = format!("tidegate-protocol-{test}-{}", std::process::id());
+            let path = std::path::PathBuf::from(format!("/dev/shm/{key}"));
+            let bytes: Vec<u8> = (0..10).flat_map(|n: u8| f32::from(n).to_le_bytes()).collect();
+            std::fs::write(&path, bytes).unwrap();
+            let regions = Regions::new("", 1, 1000);
+            regions.register("r", &key, 0, 40).unwrap();
+            Self(regions, path)
+        }
+    }
+
+    impl Drop for Registered {
+        fn drop(&mut self) {
+            std::fs::remove_file(&self.1).unwrap();
+        }
+    }
+
+    fn signature() -> Signature {
+        let spec = |name: &str, datatype| TensorSpec {
+            name: name.to_owned(),
+            datatype,
+            shape: vec![None, Some(2)],
+        };
+        Signature {
+            inputs: vec![spec("x", Datatype::Fp32), spec("w", Datatype::Bytes)],
+            outputs: vec![spec("y", Datatype::Fp32)],
+        }
+    }
+
+    fn decode(
+        input: &Value,
+        output: Option<&Value>,
+        memory: Memory<'_>,
+    ) -> Result<InferRequest, ProtocolError> {
+        let mut request = json!({ "inputs": [
+            { "name": "x", "datatype": "FP32", "shape": [2, 2], "parameters": input },
+            { "name": "w", "datatype": "BYTES", "shape": [1, 2], "data": ["a", "b"] },
+        ] });
+        if let Some(parameters) = output {
+            request["outputs"] = json!([{ "name": "y", "parameters": parameters }]);
+        }
+        let body = Bytes::from(request.to_string());
+        decode_request_with(&body, None, &signature(), memory)
+    }
+
+    #[test]
+    fn tensors_are_taken_from_regions_and_left_there() {
+        let registered = Registered::new("there");
+        let input = json!({ REGION: "r", OFFSET: 8, BYTE_SIZE: 16 });
+        let output = json!({ REGION: "r", OFFSET: 24, BYTE_SIZE: 16 });
+        let memory = Memory::of(Some(&registered.0), 16);
+        let InferRequest { inputs, outputs, .. } = decode(&input, Some(&output), memory).unwrap();
+        let expected: Vec<u8> = [2f32, 3., 4., 5.].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(*inputs[0].data(), expected);
+        let span = outputs[0].span.as_ref();
+        let tensor = &inputs[0];
+        let sent = AnswerOutput { name: "y", tensor, form: Form::Binary, span };
+        write_regions(&[sent]).unwrap();
+        assert_eq!(std::fs::read(&registered.1).unwrap()[24..], expected);
+        let answer =
+            Answer { model_name: "m", model_version: "1", id: None, outputs: &[sent] };
+        let (mut buffer, mut lent) = (Vec::new(), Vec::new());
+        assert_eq!(encode_answer(&answer, &mut buffer, &mut lent), None);
+        assert!(lent.is_empty());
+        let written: Value = serde_json::from_slice(&buffer).unwrap();
+        let expected = json!([{
+            "name": "y", "datatype": "FP32", "shape": [2, 2],
+            "parameters": { REGION: "r", OFFSET: 24, BYTE_SIZE: 16 },
+        }]);
+        assert_eq!(written["outputs"], expected);
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_tensor_and_the_parameter() {
+        let registered = Registered::new("wrong");
+        let good = json!({ REGION: "r", BYTE_SIZE: 16 });
+        let on = || Memory::of(Some(&registered.0), 100);
+        for (parameters, words) in [
+            (json!({ REGION: "q", BYTE_SIZE: 16 }), "'shared_memory_region': no region 'q' is registered"),
+            (json!({ REGION: "r" }), "'shared_memory_byte_size' is missing"),
+            (json!({ BYTE_SIZE: 16 }), "'shared_memory_region' is missing"),
+            (json!({ OFFSET: 16 }), "'shared_memory_region' is missing"),
+            (json!({ REGION: "r", BYTE_SIZE: 15 }), "needs 16 bytes, got 15"),
+            (json!({ REGION: "r", BYTE_SIZE: 16, OFFSET: 25 }), "16 bytes from 25 on are not within region 'r', which has 40"),
+            (json!({ REGION: "r", BYTE_SIZE: 16, OFFSET: u64::MAX }), "are not within region 'r'"),
+            (json!({ REGION: 7, BYTE_SIZE: 16 }), "'shared_memory_region': expected a string, got 7"),
+            (json!({ REGION: "r", BYTE_SIZE: -1 }), "'shared_memory_byte_size': expected a whole number"),
+            (json!({ REGION: "r", BYTE_SIZE: 16, "binary_data_size": 16 }), "has both elements"),
+        ] {
+            let error = decode(&parameters, None, on()).unwrap_err().to_string();
+            assert!(error.contains("'x'") && error.contains(words), "{error}");
+        }
+        for (memory, words) in [
+            (Memory::of(None, 100), "turned off (server.shared_memory.enabled)"),
+            (Memory::of(Some(&registered.0), 15), "limit of 15 bytes (limits.body)"),
+        ] {
+            let error = decode(&good, None, memory).unwrap_err().to_string();
+            assert!(error.contains("'x'") && error.contains(words), "{error}");
+        }
+        let error = decode(&good, Some(&json!({ REGION: "q", BYTE_SIZE: 1 })), on()).unwrap_err();
+        assert!(error.to_string().contains("tensor 'y': parameter 'shared_memory_region'"));
+        // How long an output is shows only when it is there.
+        let small = json!({ REGION: "r", BYTE_SIZE: 15 });
+        let InferRequest { inputs, outputs, .. } = decode(&good, Some(&small), on()).unwrap();
+        let span = outputs[0].span.as_ref();
+        let sent = AnswerOutput { name: "y", tensor: &inputs[0], form: Form::Binary, span };
+        let error = write_regions(&[sent]).unwrap_err().to_string();
+        assert!(error.contains("tensor 'y'") && error.contains("16 bytes, got 15"), "{error}");
+    }
+}

@@ -136,6 +136,7 @@ fn what_is_wrong_is_named() {
         |r| {
             let region = parameter(ParameterChoice::StringParam("region".to_owned()));
             r.inputs[1].parameters.insert("shared_memory_region".to_owned(), region);
+            r.inputs[1].contents = None;
         },
         "tensor 'x': shared memory is turned off (server.shared_memory.enabled)",
     );
