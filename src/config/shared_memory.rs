@@ -32,12 +32,7 @@ pub(super) struct RawSharedMemory {
 
 impl Default for RawSharedMemory {
     fn default() -> Self {
-        Self {
-            enabled: false,
-            prefix: String::new(),
-            regions: 64,
-            region_size: ByteSize(64 << 20),
-        }
+        Self { enabled: false, prefix: String::new(), regions: 64, region_size: ByteSize(64 << 20) }
     }
 }
 

@@ -140,4 +140,3 @@ pub(super) fn status(
 pub(super) fn no_cuda() -> Reply {
     Reply::error(Code::Unimplemented, NO_CUDA)
 }
-

@@ -394,7 +394,10 @@ mod tests {
                 "/v2/systemsharedmemory/region/r/unregister",
                 Route::SystemMemory(MemoryCall::Unregister(Some("r".into()))),
             ),
-            ("/v2/systemsharedmemory/unregister", Route::SystemMemory(MemoryCall::Unregister(None))),
+            (
+                "/v2/systemsharedmemory/unregister",
+                Route::SystemMemory(MemoryCall::Unregister(None)),
+            ),
             ("/v2/systemsharedmemory/register", Route::Unknown),
             ("/v2/systemsharedmemory/region/r", Route::Unknown),
             ("/v2/systemsharedmemory/region/r/status/x", Route::Unknown),

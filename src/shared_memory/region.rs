@@ -80,7 +80,8 @@ fn open(key: &str, prefix: &str) -> Result<File, RegionError> {
         )));
     }
     if !name.starts_with(prefix) {
-        let reason = format!("expected a name that begins with '{prefix}' (server.shared_memory.prefix)");
+        let reason =
+            format!("expected a name that begins with '{prefix}' (server.shared_memory.prefix)");
         return Err(refused(reason));
     }
     let flags =
@@ -132,18 +133,6 @@ impl Span {
                 Err(RegionError::Outside { region: name, length, offset, size })
             }
         }
-    }
-
-    /// The region's name.
-    #[must_use]
-    pub fn region(&self) -> &str {
-        &self.region.name
-    }
-
-    /// Where in the region it begins.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
     }
 
     /// Its bytes.

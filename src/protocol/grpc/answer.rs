@@ -6,7 +6,6 @@
 use bytes::Bytes;
 
 use super::frame::{PREFIX, Prefix};
-use crate::protocol::region;
 use crate::protocol::v2::{Answer, AnswerOutput, LEND_FROM};
 
 /// A framed message in the pieces that it is sent in.
@@ -43,8 +42,6 @@ impl From<Bytes> for Frame {
 pub enum Parameter<'a> {
     /// `bool_param`
     Bool(bool),
-    /// `int64_param`
-    Number(u64),
     /// `string_param`
     Text(&'a str),
 }
@@ -61,12 +58,10 @@ mod field {
     pub(super) const OUTPUT_NAME: u8 = 1;
     pub(super) const OUTPUT_DATATYPE: u8 = 2;
     pub(super) const OUTPUT_SHAPE: u8 = 3;
-    pub(super) const OUTPUT_PARAMETERS: u8 = 4;
 
     pub(super) const MAP_KEY: u8 = 1;
     pub(super) const MAP_VALUE: u8 = 2;
     pub(super) const BOOL_PARAM: u8 = 1;
-    pub(super) const INT64_PARAM: u8 = 2;
     pub(super) const STRING_PARAM: u8 = 3;
 
     pub(super) const ERROR_MESSAGE: u8 = 1;
@@ -120,8 +115,8 @@ fn text_size(text: &str) -> usize {
 fn answer_size(answer: &Answer<'_>, parameters: &[(&str, Parameter<'_>)]) -> usize {
     let parameters = parameters.iter().map(|(name, value)| delimited(entry_size(name, *value)));
     let outputs = answer.outputs.iter();
-    let outputs = outputs
-        .map(|output| delimited(output_size(output)) + delimited(output.sent().len()));
+    let outputs =
+        outputs.map(|output| delimited(output_size(output)) + delimited(output.sent().len()));
     text_size(answer.model_name)
         + text_size(answer.model_version)
         + text_size(answer.id.unwrap_or_default())
@@ -132,22 +127,7 @@ fn answer_size(answer: &Answer<'_>, parameters: &[(&str, Parameter<'_>)]) -> usi
 fn output_size(output: &AnswerOutput<'_>) -> usize {
     let shape = shape_size(output);
     let shape = if shape > 0 { delimited(shape) } else { 0 };
-    let parameters = place(output).into_iter().flatten();
-    let parameters = parameters.map(|(name, value)| delimited(entry_size(name, value)));
-    text_size(output.name)
-        + text_size(output.tensor.datatype().name())
-        + shape
-        + parameters.sum::<usize>()
-}
-
-/// The parameters that say where in shared memory an output is.
-fn place<'a>(output: &AnswerOutput<'a>) -> Option<[(&'static str, Parameter<'a>); 3]> {
-    let span = output.span?;
-    Some([
-        (region::REGION, Parameter::Text(span.region())),
-        (region::OFFSET, Parameter::Number(span.offset())),
-        (region::BYTE_SIZE, Parameter::Number(output.tensor.data().len() as u64)),
-    ])
+    text_size(output.name) + text_size(output.tensor.datatype().name()) + shape
 }
 
 fn shape_size(output: &AnswerOutput<'_>) -> usize {
@@ -161,7 +141,6 @@ fn entry_size(name: &str, value: Parameter<'_>) -> usize {
 fn value_size(value: Parameter<'_>) -> usize {
     match value {
         Parameter::Bool(_) => 2,
-        Parameter::Number(number) => 1 + prost::encoding::encoded_len_varint(number),
         // Within the oneof an empty text is sent too.
         Parameter::Text(text) => delimited(text.len()),
     }
@@ -200,7 +179,19 @@ impl Writer {
         self.text(field::MODEL_VERSION, answer.model_version);
         self.text(field::ID, answer.id.unwrap_or_default());
         for &(name, value) in parameters {
-            self.parameter(field::PARAMETERS, name, value);
+            self.head(field::PARAMETERS, entry_size(name, value));
+            self.text(field::MAP_KEY, name);
+            self.head(field::MAP_VALUE, value_size(value));
+            match value {
+                Parameter::Bool(value) => {
+                    // A varint.
+                    self.buffer.extend_from_slice(&[field::BOOL_PARAM << 3, u8::from(value)]);
+                }
+                Parameter::Text(text) => {
+                    self.head(field::STRING_PARAM, text.len());
+                    self.buffer.extend_from_slice(text.as_bytes());
+                }
+            }
         }
         for output in answer.outputs {
             self.head(field::OUTPUTS, output_size(output));
@@ -209,36 +200,12 @@ impl Writer {
             let shape = shape_size(output);
             if shape > 0 {
                 self.head(field::OUTPUT_SHAPE, shape);
-                output.tensor.shape().iter().for_each(|&dim| self.varint(dim as u64));
-            }
-            for (name, value) in place(output).into_iter().flatten() {
-                self.parameter(field::OUTPUT_PARAMETERS, name, value);
+                output.tensor.shape().iter().for_each(|&dim| self.varint(dim));
             }
         }
         // One for each output, empty where its elements are elsewhere: clients count them.
         for output in answer.outputs {
             self.raw(output.sent());
-        }
-    }
-
-    /// An entry of a map of parameters.
-    fn parameter(&mut self, field: u8, name: &str, value: Parameter<'_>) {
-        self.head(field, entry_size(name, value));
-        self.text(field::MAP_KEY, name);
-        self.head(field::MAP_VALUE, value_size(value));
-        match value {
-            // Varints.
-            Parameter::Bool(value) => {
-                self.buffer.extend_from_slice(&[field::BOOL_PARAM << 3, u8::from(value)]);
-            }
-            Parameter::Number(value) => {
-                self.buffer.push(field::INT64_PARAM << 3);
-                self.varint(value);
-            }
-            Parameter::Text(text) => {
-                self.head(field::STRING_PARAM, text.len());
-                self.buffer.extend_from_slice(text.as_bytes());
-            }
         }
     }
 
@@ -263,10 +230,10 @@ impl Writer {
     fn head(&mut self, field: u8, length: usize) {
         const LENGTH_DELIMITED: u8 = 2;
         self.buffer.push(field << 3 | LENGTH_DELIMITED);
-        self.varint(length as u64);
+        self.varint(length);
     }
 
-    fn varint(&mut self, mut value: u64) {
+    fn varint(&mut self, mut value: usize) {
         while value >= 0x80 {
             self.buffer.push(value as u8 | 0x80);
             value >>= 7;

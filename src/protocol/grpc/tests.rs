@@ -89,7 +89,9 @@ fn raw_and_typed_contents_are_the_same_tensors_in_the_order_of_the_signature() {
 fn raw_contents_are_shared_with_the_message() {
     let message = Bytes::from(raw().encode_to_vec());
     let range = message.as_ptr_range();
-    let decoded = decode_request(InferMessage::decode(message).unwrap(), &signature(), Memory::of(None, 0)).unwrap();
+    let decoded =
+        decode_request(InferMessage::decode(message).unwrap(), &signature(), Memory::of(None, 0))
+            .unwrap();
     assert!(range.contains(&decoded.inputs[0].data().as_ptr()));
 }
 
@@ -237,8 +239,12 @@ fn answers_are_what_a_generated_reader_reads() {
     let tensors = [("a", &small), ("b", &large), ("c", &scalar), ("d", &empty), ("e", &large)];
     for n_outputs in 0..=tensors.len() {
         let outputs = tensors[..n_outputs].iter();
-        let outputs =
-            outputs.map(|&(name, tensor)| AnswerOutput { name, tensor, form: Form::Binary, span: None });
+        let outputs = outputs.map(|&(name, tensor)| AnswerOutput {
+            name,
+            tensor,
+            form: Form::Binary,
+            span: None,
+        });
         let outputs: Vec<_> = outputs.collect();
         let answer =
             Answer { model_name: "m", model_version: "12", id: Some("id"), outputs: &outputs };

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::request::Form;
-use crate::protocol::region;
 use crate::shared_memory::Span;
 use crate::tensor::{Datatype, Tensor};
 
@@ -93,20 +92,9 @@ pub(super) fn tensors<'a>(
         buffer.extend_from_slice(tensor.datatype().name().as_bytes());
         buffer.extend_from_slice(b"\",\"shape\":[");
         comma_separated(tensor.shape(), buffer, |&dim, buffer| integer(dim, buffer));
-        if let Some(span) = span {
-            buffer.extend_from_slice(b"],\"parameters\":{");
-            string(region::REGION, buffer);
-            buffer.push(b':');
-            string(span.region(), buffer);
-            for (name, number) in
-                [(region::OFFSET, span.offset()), (region::BYTE_SIZE, tensor.data().len() as u64)]
-            {
-                buffer.push(b',');
-                string(name, buffer);
-                buffer.push(b':');
-                integer(number, buffer);
-            }
-            buffer.extend_from_slice(b"}}");
+        if span.is_some() {
+            // No parameters: Triton's client in C++ takes any for binary data.
+            buffer.extend_from_slice(b"]}");
         } else if is_binary {
             buffer.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
             integer(tensor.data().len(), buffer);
