@@ -136,7 +136,8 @@ pub fn serve(source: Source) -> Result<(), AppError> {
         monitors.clone(),
         &telemetry,
         config.shadowing,
-        threads::yield_to_all,
+        n_threads.shadows,
+        threads::take_what_is_left,
     )
     .map_err(start_error)?;
     let (rollouts, driver) = rollouts::start(kept, &registry, &telemetry, (&monitors, &shadows));

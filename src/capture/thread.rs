@@ -16,7 +16,7 @@ use super::stream::{Progress, Stream};
 use super::subject::Subject;
 use super::upload::{self, Uploads};
 use crate::config;
-use crate::handoff::{Queues, SMALL, Waiting};
+use crate::handoff::{Queues, Waiting};
 use crate::telemetry::{Counter, Gauge, SeriesKind, Telemetry, names, render_family};
 
 /// How long the thread rests where there was little to do.
@@ -57,11 +57,8 @@ impl Capture {
     pub fn offer(&self, offered: &Offered<'_>) {
         let queues = &self.0.queues;
         let (tensors, texts) = (offered.tensor_bytes(), offered.text_bytes());
-        let taken = match tensors + texts <= SMALL {
-            true => queues.offer_small(tensors + texts, |block| block.push(offered)),
-            false => queues.offer_large(tensors, || Large::new(offered)),
-        };
-        if !taken {
+        let bytes = (tensors + texts, tensors);
+        if !queues.offer(offered, bytes, |block, offered| block.push(offered), Large::new) {
             self.0.dropped.increment(offered.rows());
         }
     }

@@ -69,6 +69,19 @@ impl Copies {
         })
     }
 
+    /// The same as tensors, whose bytes `slice` has.
+    pub fn tensors_in(
+        &self,
+        range: &Range<usize>,
+        slice: impl Fn(&Range<usize>) -> Bytes,
+    ) -> impl Iterator<Item = Tensor> {
+        // What was a tensor is one.
+        let tensor = move |(datatype, shape, data): &(Datatype, Shape, Range<usize>)| {
+            Tensor::new(*datatype, shape.clone(), slice(data)).ok()
+        };
+        self.tensors[range.clone()].iter().filter_map(tensor)
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.bytes.clear();

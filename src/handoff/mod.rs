@@ -6,14 +6,15 @@
 //! ([`Copies`]) that come back empty, and only large ones share their tensors.
 //!
 //! Invariants:
-//! - offering waits for nobody but for a copy of another thread of the shard;
+//! - offering waits for nobody: the thread that takes may have the least of priorities, and be stopped
+//!   at any point;
 //! - memory is bounded: by number and by the bytes of tensors that are kept alive.
 
 mod copies;
 mod queue;
 
 pub use copies::{Copied, Copies};
-pub use queue::{Block, Queues, SMALL, Waiting};
+pub use queue::{Block, Queues, Waiting};
 
 use crate::tensor::Tensor;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::Block;
-use crate::handoff::{self, SMALL, Waiting, bytes_of};
+use crate::handoff::{self, Waiting, bytes_of};
 use crate::monitor::Recorder;
 use crate::tensor::Tensor;
 
@@ -49,11 +49,8 @@ impl Queues {
     pub(super) fn offer(&self, offered: Offered<'_>) -> bool {
         let bytes = bytes_of(&offered.inputs) + bytes_of(&offered.outputs);
         let copied = bytes + offered.id.len() + offered.segment.map_or(0, <[u8]>::len);
-        if copied <= SMALL {
-            return self.0.offer_small(copied, |block| block.push(&offered));
-        }
-        let Offered { recorder, id, segment, at, inputs, outputs } = offered;
-        self.0.offer_large(bytes, || {
+        self.0.offer(offered, (copied, bytes), Block::push, |offered| {
+            let Offered { recorder, id, segment, at, inputs, outputs } = offered;
             let id = Bytes::copy_from_slice(id);
             let segment = segment.map(Bytes::copy_from_slice);
             (Arc::clone(recorder), Observation { id, segment, at, inputs, outputs })

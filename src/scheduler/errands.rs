@@ -1,12 +1,9 @@
 //! Work for the pool that is no request's run: reading what is too long for an I/O thread, which goes
-//! before all versions, and what no client waits for, which goes behind them.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! before all versions.
 
 use tokio::sync::oneshot;
 
-use super::pool::{Class, Line, Pool, Queue};
+use super::pool::Pool;
 
 /// Work of no version, for which an I/O thread has no time. Does not panic.
 pub(super) type Errand = Box<dyn FnOnce() + Send>;
@@ -18,29 +15,13 @@ impl Pool {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> oneshot::Receiver<std::thread::Result<T>> {
-        self.add_errand(work, |line| &mut line.errands)
-    }
-
-    /// The same of work that no client waits for, on the threads that are left for shadows.
-    pub(super) fn run_errand_behind<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<std::thread::Result<T>> {
-        self.add_errand(work, |line| &mut line.behind)
-    }
-
-    fn add_errand<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-        list: impl FnOnce(&mut Line) -> &mut VecDeque<Errand>,
-    ) -> oneshot::Receiver<std::thread::Result<T>> {
         // What the work may leave half done is dropped with it.
         let work = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         let (reply, outcome) = oneshot::channel();
         let mut line = self.shared.line();
         if !line.closed {
             // Nobody to tell if the caller left meanwhile.
-            list(&mut line).push_back(Box::new(move || drop(reply.send(work()))));
+            line.errands.push_back(Box::new(move || drop(reply.send(work()))));
             let wakes = line.idle > 0;
             drop(line);
             if wakes {
@@ -48,22 +29,5 @@ impl Pool {
             }
         }
         outcome
-    }
-}
-
-impl Line {
-    /// Takes work that no client waits for, where there is some and a thread for it.
-    pub(super) fn take_behind(&mut self, share: usize) -> Option<Errand> {
-        let errand = if self.has_turn_behind(share) { self.behind.pop_front() } else { None };
-        self.running[Class::Shadow as usize] += usize::from(errand.is_some());
-        errand
-    }
-
-    pub(super) fn has_turn_behind(&self, share: usize) -> bool {
-        let is_full =
-            |queue: &Arc<Queue>| queue.class == Class::Primary && queue.waiting().running >= share;
-        !self.behind.is_empty()
-            && self.has_room_for_shadows(share)
-            && !self.ready.iter().any(is_full)
     }
 }

@@ -16,8 +16,7 @@
 //! The operating system would make a light request wait for a heavy one for a millisecond or two,
 //! many times what it takes itself.
 //!
-//! What no client waits for ([`Class::Shadow`]) has queues of its own. It gets a thread only while no
-//! primary request wants one, never the last thread, and never more than half of the threads.
+//! What no client waits for has threads of its own, which ask whether this pool is full.
 //!
 //! One mutex guards all queues: it is held for moving a few pointers, never while anything runs,
 //! and only requests that are worth a thread hop come here. Picking is O(versions that have
@@ -26,112 +25,20 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::errands::Errand;
 use super::light::{Light, Shares};
-use super::reply::Reply;
-use super::runner::Runner;
-use super::{ExecuteError, Limits, batch};
+use super::medium::Company;
+use super::queue::{Entry, Queue};
+use super::{ExecuteError, batch, reply};
 use crate::engine;
 use crate::telemetry::{Gauge, Sharded};
-use crate::tensor::Tensor;
 
 /// How many times its expected time a request must have, so that what was accepted is answered in
 /// time. Under overload all that is accepted waits as long as it may: without a margin half of it
 /// would be late by a little, and its runs wasted.
 const MARGIN: f64 = 1.5;
-
-/// Waits shorter than this say more of a thread's waking than of the queue.
-const SHORTEST_LESSON: Duration = Duration::from_millis(1);
-
-/// Weight of one wait: a thirty-second part.
-const LESSON: f64 = 1.0 / 32.0;
-
-/// A request on its way through the pool.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) inputs: Vec<Tensor>,
-    pub(super) rows: usize,
-    /// 1 is the first; 0 is none, which is the last.
-    pub(super) priority: u64,
-    pub(super) admitted: Instant,
-    pub(super) deadline: Instant,
-    /// How long it would wait if all went as the cost model has it.
-    pub(super) wait: Duration,
-    pub(super) reply: Reply,
-}
-
-impl Entry {
-    fn allowed(&self) -> Duration {
-        self.deadline.saturating_duration_since(self.admitted)
-    }
-
-    /// Lower goes first.
-    fn rank(&self) -> u64 {
-        self.priority.wrapping_sub(1)
-    }
-}
-
-/// For whom a request is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// A client that waits.
-    Primary,
-    /// A comparison: it takes what clients leave.
-    Shadow,
-}
-
-/// One version's place at the pool, for requests of one class.
-#[derive(Debug)]
-pub struct Queue {
-    pub(super) class: Class,
-    runner: Arc<Runner>,
-    limits: Limits,
-    /// Locked only by whoever holds the pool's line.
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug)]
-pub(super) struct Waiting {
-    /// How much longer entries wait than the cost model has it: the machine has other work as well.
-    slowness: f64,
-    entries: VecDeque<Entry>,
-    /// Rows of all entries.
-    rows: usize,
-    /// Threads that run something of it.
-    pub(super) running: usize,
-    /// Seconds of a thread that it has been given, or that others were given while it was idle.
-    given: f64,
-}
-
-impl Queue {
-    pub(super) fn new(class: Class, runner: Arc<Runner>, limits: Limits) -> Self {
-        let max_batch = if runner.target.is_batchable() { limits.max_batch.max(1) } else { 1 };
-        let limits = Limits { max_batch, ..limits };
-        let waiting =
-            Waiting { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 };
-        Self { class, runner, limits, waiting: Mutex::new(waiting) }
-    }
-
-    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What `rows` rows take on one thread, put together as they can be.
-    fn expect(&self, rows: usize) -> Duration {
-        let (full, rest) = (rows / self.limits.max_batch, rows % self.limits.max_batch);
-        let full = self.runner.cost.expect(self.limits.max_batch).mul_f64(full as f64);
-        if rest == 0 { full } else { full + self.runner.cost.expect(rest) }
-    }
-
-    /// When its next batch may begin.
-    fn due(&self, waiting: &Waiting) -> Option<Instant> {
-        let oldest = waiting.entries.front()?.admitted;
-        let is_full = waiting.rows >= self.limits.max_batch;
-        Some(if is_full { oldest } else { oldest + self.limits.max_delay })
-    }
-}
 
 /// The threads and the versions that have work for them.
 #[derive(Debug, Clone)]
@@ -147,6 +54,7 @@ pub(super) struct Shared {
     shares: Shares,
     /// Runs on I/O threads.
     light: Sharded<1>,
+    company: Company,
     /// Threads that run something.
     busy: Gauge,
 }
@@ -155,14 +63,10 @@ pub(super) struct Shared {
 pub(super) struct Line {
     /// Go before all versions: they are milliseconds, and each is a request that was accepted.
     pub(super) errands: VecDeque<Errand>,
-    /// The same for what no client waits for: they go behind all versions.
-    pub(super) behind: VecDeque<Errand>,
     /// Versions that have something waiting.
     pub(super) ready: Vec<Arc<Queue>>,
-    /// By class, what the version that was picked last had been given.
-    levels: [f64; 2],
-    /// By class, threads that run something of it.
-    pub(super) running: [usize; 2],
+    /// What the version that was picked last had been given.
+    level: f64,
     /// Threads that wait for work.
     pub(super) idle: usize,
     light: Light,
@@ -191,7 +95,8 @@ impl Pool {
         let alone = n_threads.max(1);
         let shares = Shares::of(alone, cores);
         let (line, work, light) = (Mutex::default(), Condvar::new(), Sharded::default());
-        let shared = Shared { line, work, shares, light, busy };
+        let company = Company::new(cores);
+        let shared = Shared { line, work, shares, light, company, busy };
         let pool = Self { shared: Arc::new(shared) };
         let threads = (0..=alone).map(|index| {
             let shared = Arc::clone(&pool.shared);
@@ -209,9 +114,19 @@ impl Pool {
         self.shared.light.add(0, 1);
     }
 
+    /// Who runs, and on how many threads.
+    pub(super) fn company(&self) -> &Company {
+        &self.shared.company
+    }
+
     /// Threads that one version may fill.
     pub(super) fn share(&self) -> usize {
         self.shared.shares.most()
+    }
+
+    /// Whether requests have as many threads as one version may fill. Waits for nobody.
+    pub(super) fn is_full(&self) -> bool {
+        self.shared.company.computing() >= self.share()
     }
 
     /// Takes no more work; what was taken is still run.
@@ -220,8 +135,46 @@ impl Pool {
         self.shared.work.notify_all();
     }
 
+    /// Takes a request, or refuses it at once.
     pub(super) fn submit(&self, queue: &Arc<Queue>, mut entry: Entry) -> Result<(), ExecuteError> {
         let mut line = self.shared.line();
+        self.shared.weigh(&line, queue, &mut entry)?;
+        let wakes = self.shared.take(&mut line, queue, entry);
+        drop(line);
+        if wakes {
+            self.shared.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes requests; those that it refuses are told.
+    pub(super) fn submit_all(&self, queue: &Arc<Queue>, entries: Vec<Entry>) {
+        let mut line = self.shared.line();
+        let mut wakes = false;
+        let mut refused = Vec::new();
+        for mut entry in entries {
+            match self.shared.weigh(&line, queue, &mut entry) {
+                Ok(()) => wakes |= self.shared.take(&mut line, queue, entry),
+                Err(error) => refused.push((entry.reply, Err(error))),
+            }
+        }
+        drop(line);
+        if wakes {
+            self.shared.work.notify_one();
+        }
+        reply::send_all(refused);
+    }
+}
+
+impl Shared {
+    /// Whether there is room for the request and it would be in time. Notes how long it is expected to
+    /// wait.
+    fn weigh(
+        &self,
+        line: &Line,
+        queue: &Arc<Queue>,
+        entry: &mut Entry,
+    ) -> Result<(), ExecuteError> {
         if line.closed {
             return Err(ExecuteError::ShuttingDown);
         }
@@ -235,12 +188,10 @@ impl Pool {
             }
         }
         // Versions with work have equal shares, so the others' length does not matter.
-        let is_other =
-            |other: &&Arc<Queue>| other.class == queue.class && !Arc::ptr_eq(other, queue);
-        let others = line.ready.iter().filter(is_other).count();
-        let share = self.shared.share(&line);
+        let others = line.ready.iter().filter(|other| !Arc::ptr_eq(other, queue)).count();
+        let share = self.share(line);
         let of_a_thread = (others + 1) as f64 / share as f64;
-        let ahead = waiting.rows_ahead(&entry);
+        let ahead = waiting.rows_ahead(entry);
         entry.wait = queue.expect(ahead).mul_f64(of_a_thread);
         let run = queue.runner.cost.expect(entry.rows);
         let expected = (entry.wait + run).mul_f64(waiting.slowness);
@@ -248,106 +199,21 @@ impl Pool {
         if ahead > 0 && expected.mul_f64(MARGIN) > allowed {
             return Err(ExecuteError::Late { expected, allowed });
         }
+        Ok(())
+    }
+
+    /// Takes a request; whether a thread is to be woken for it.
+    fn take(&self, line: &mut Line, queue: &Arc<Queue>, entry: Entry) -> bool {
+        let mut waiting = queue.waiting();
         if waiting.entries.is_empty() {
-            waiting.given = waiting.given.max(line.levels[queue.class as usize]);
+            waiting.given = waiting.given.max(line.level);
             line.ready.push(Arc::clone(queue));
         }
         waiting.push(entry);
         queue.runner.metrics.queued.increment(1.0);
         // A version that has all its threads is looked at when one of them comes back: waking
         // another one, which would find nothing, costs more than many a model.
-        let wakes = line.idle > 0 && waiting.running < share;
-        drop(waiting);
-        drop(line);
-        if wakes {
-            self.shared.work.notify_one();
-        }
-        Ok(())
-    }
-}
-
-impl Waiting {
-    /// Rows that go before `entry`.
-    fn rows_ahead(&self, entry: &Entry) -> usize {
-        if entry.priority == 0 {
-            return self.rows;
-        }
-        let before = self.entries.iter().take_while(|other| other.rank() <= entry.rank());
-        before.map(|other| other.rows).sum()
-    }
-
-    fn push(&mut self, entry: Entry) {
-        self.rows += entry.rows;
-        let after = self.entries.partition_point(|other| other.rank() <= entry.rank());
-        self.entries.insert(after, entry);
-    }
-
-    fn pop(&mut self, queue: &Queue) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
-        self.rows -= entry.rows;
-        queue.runner.metrics.queued.decrement(1.0);
-        Some(entry)
-    }
-
-    /// Learns from how long an entry has waited.
-    fn learn(&mut self, entry: &Entry, now: Instant) {
-        if entry.wait < SHORTEST_LESSON {
-            return;
-        }
-        let waited = now.saturating_duration_since(entry.admitted);
-        let seen = (waited.as_secs_f64() / entry.wait.as_secs_f64()).clamp(0.5, 8.0);
-        self.slowness += (seen - self.slowness) * LESSON;
-    }
-
-    fn drop_abandoned(&mut self, queue: &Queue) {
-        let before = self.entries.len();
-        self.entries.retain(|entry| !entry.reply.is_closed());
-        self.rows = self.entries.iter().map(|entry| entry.rows).sum();
-        let dropped = before - self.entries.len();
-        queue.runner.metrics.queued.decrement(dropped as f64);
-        queue.runner.metrics.dropped_cancelled.increment(dropped as u64);
-    }
-
-    /// Takes the first entry that somebody still waits for, and as many after it as fit into one
-    /// batch with it.
-    fn take_batch(&mut self, queue: &Queue) -> Vec<Entry> {
-        let now = Instant::now();
-        let Limits { max_batch, preferred, .. } = &queue.limits;
-        // More than a size that is preferred waits for the next batch.
-        let fitting = preferred.iter().copied().filter(|&size| size <= self.rows).max();
-        let most = fitting.unwrap_or(*max_batch);
-        let mut batch: Vec<Entry> = Vec::new();
-        let mut rows = 0;
-        while let Some(entry) = self.entries.front() {
-            let fits = batch.first().is_none_or(|first| {
-                rows + entry.rows <= most && batch::fit_together(&first.inputs, &entry.inputs)
-            });
-            if !fits {
-                break;
-            }
-            let Some(entry) = self.pop(queue) else { break };
-            self.learn(&entry, now);
-            // A run that would end too late would only make others late; the last one is run in any
-            // case, so that the cost model goes on learning.
-            let too_late = match self.entries.is_empty() {
-                true => entry.deadline,
-                false => entry.deadline - queue.runner.cost.expect(entry.rows).min(entry.allowed()),
-            };
-            if entry.reply.is_closed() {
-                queue.runner.metrics.dropped_cancelled.increment(1);
-            } else if too_late <= now {
-                queue.runner.metrics.dropped_deadline.increment(1);
-                let allowed = entry.allowed();
-                entry.reply.send(Err(ExecuteError::Deadline(allowed)));
-            } else {
-                rows += entry.rows;
-                batch.push(entry);
-            }
-            if rows >= most {
-                break;
-            }
-        }
-        batch
+        line.idle > 0 && waiting.running < self.share(line)
     }
 }
 
@@ -361,32 +227,22 @@ impl Line {
     /// The version whose turn it is; or when the next may have one, if nothing comes before.
     fn pick(&self, share: usize) -> Result<Arc<Queue>, Option<Instant>> {
         let now = Instant::now();
-        let mut best: [Option<(f64, &Arc<Queue>)>; 2] = [None; 2];
+        let mut best: Option<(f64, &Arc<Queue>)> = None;
         let mut next: Option<Instant> = None;
-        // Primary requests for which there is no thread: shadows must not take the processor either.
-        let mut is_full = false;
         for queue in &self.ready {
             let waiting = queue.waiting();
             let Some(due) = queue.due(&waiting) else { continue };
-            let best = &mut best[queue.class as usize];
             if waiting.running >= share {
                 // It comes back when one of its threads does.
-                is_full |= queue.class == Class::Primary;
-            } else if due > now {
+                continue;
+            }
+            if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
             } else if best.is_none_or(|(given, _)| waiting.given < given) {
-                *best = Some((waiting.given, queue));
+                best = Some((waiting.given, queue));
             }
         }
-        let [primary, shadow] = best;
-        let shadow = shadow.filter(|_| !is_full && self.has_room_for_shadows(share));
-        primary.or(shadow).map(|(_, queue)| Arc::clone(queue)).ok_or(next)
-    }
-
-    /// Whether a shadow would leave primary requests enough threads.
-    pub(super) fn has_room_for_shadows(&self, share: usize) -> bool {
-        let [primaries, shadows] = self.running;
-        primaries + shadows < share && shadows < share.div_ceil(2)
+        best.map(|(_, queue)| Arc::clone(queue)).ok_or(next)
     }
 }
 
@@ -416,12 +272,6 @@ impl Shared {
                 Err(None) if line.closed && line.ready.is_empty() => return false,
                 Err(next) => next,
             };
-            if let Some(errand) = line.take_behind(share) {
-                self.let_go(line);
-                errand();
-                self.line().running[Class::Shadow as usize] -= 1;
-                return true;
-            }
             line.idle += 1;
             line = match next {
                 Some(next) => {
@@ -438,7 +288,9 @@ impl Shared {
         let started = Instant::now();
         if !entries.is_empty() {
             self.busy.increment(1.0);
-            batch::run(&queue.runner, entries);
+            self.company.note(queue.runner.address(), started);
+            let _computing = self.company.begin();
+            batch::run(&queue.runner, entries, None);
             self.busy.decrement(1.0);
         }
         self.end_turn(&queue, started.elapsed().as_secs_f64() - charge);
@@ -448,11 +300,7 @@ impl Shared {
     /// Lets others at the line, and wakes a thread where there is something more to do, or to wait for.
     fn let_go(&self, line: MutexGuard<'_, Line>) {
         let share = self.share(&line);
-        let is_more = || {
-            !line.errands.is_empty()
-                || !matches!(line.pick(share), Err(None))
-                || line.has_turn_behind(share)
-        };
+        let is_more = || !line.errands.is_empty() || !matches!(line.pick(share), Err(None));
         let wakes = line.idle > 0 && is_more();
         drop(line);
         if wakes {
@@ -463,9 +311,10 @@ impl Shared {
     /// Takes a batch, and charges the version what it is expected to take.
     fn take_turn(&self, line: &mut Line, queue: &Arc<Queue>) -> (Vec<Entry>, f64) {
         let mut waiting = queue.waiting();
-        line.levels[queue.class as usize] = waiting.given;
-        line.running[queue.class as usize] += 1;
-        let entries = waiting.take_batch(queue);
+        line.level = waiting.given;
+        let before = waiting.entries.len();
+        let entries = waiting.take_batch(queue, queue.most_rows());
+        queue.runner.metrics.queued.decrement((before - waiting.entries.len()) as f64);
         let rows = entries.iter().map(|entry| entry.rows).sum();
         let charge = queue.runner.cost.expect(rows).as_secs_f64();
         waiting.given += charge;
@@ -478,8 +327,7 @@ impl Shared {
 
     /// The thread looks for its next turn after this, so nobody else has to be woken but to end.
     fn end_turn(&self, queue: &Queue, correction: f64) {
-        let mut line = self.line();
-        line.running[queue.class as usize] -= 1;
+        let line = self.line();
         let mut waiting = queue.waiting();
         waiting.running -= 1;
         waiting.given += correction;

@@ -73,13 +73,6 @@ impl Gated {
         self.executor.submit(Job { inputs, rows: 1, priority, admitted, deadline })
     }
 
-    /// Submits a row that no client waits for.
-    fn submit_behind(&self, row: u8) -> Outcome {
-        let (admitted, deadline) = (Instant::now(), Instant::now() + SOON);
-        let job = Job { inputs: vec![row_of(row)], rows: 1, priority: 0, admitted, deadline };
-        self.executor.submit_behind(job).unwrap()
-    }
-
     /// Which row has begun to run.
     fn next(&self) -> u8 {
         self.began.recv_timeout(SOON).unwrap()
@@ -232,62 +225,6 @@ fn the_model_that_was_given_less_time_goes_first() {
 }
 
 #[test]
-fn shadows_run_behind_all_clients_and_on_half_of_the_threads() {
-    // Five threads, of which a model may fill four and shadows two.
-    let pool = pool(4);
-    let model = Gated::new(&pool, Duration::ZERO, limits());
-    let other = Gated::new(&pool, Duration::ZERO, limits());
-    let mut waiting: Vec<_> = (0..5).map(|row| model.submit(row, 0)).collect();
-    (0..4).for_each(|_| assert!(model.next() < 4));
-    waiting.extend((10..14).map(|row| other.submit_behind(row)));
-    // A request of the same model waits for one of its threads: no shadow takes the fifth.
-    model.let_one_end();
-    assert_eq!(model.next(), 4);
-    assert!(other.began.try_recv().is_err());
-    // One thread less is wanted, and nobody waits.
-    model.let_one_end();
-    assert_eq!(other.next(), 10);
-    model.let_one_end();
-    assert_eq!(other.next(), 11);
-    // Clients are gone, but two shadows are all that may run.
-    (0..2).for_each(|_| model.let_one_end());
-    waiting.drain(..5).for_each(|waiting| assert!(outcome(waiting).is_ok()));
-    assert!(other.began.recv_timeout(Duration::from_millis(50)).is_err());
-    other.let_one_end();
-    assert_eq!(other.next(), 12);
-    other.let_one_end();
-    assert_eq!(other.next(), 13);
-    // A request goes before a shadow that came first, and does not wait for those that run.
-    let last = other.submit_behind(14);
-    waiting.extend([other.submit(20, 0), last]);
-    assert_eq!(other.next(), 20);
-    (0..3).for_each(|_| other.let_one_end());
-    assert_eq!(other.next(), 14);
-    other.let_one_end();
-    assert!(waiting.into_iter().all(|waiting| outcome(waiting).is_ok()));
-}
-
-#[test]
-fn the_queue_of_shadows_takes_no_place_of_clients() {
-    let gate = Gated::new(&pool(1), Duration::ZERO, Limits { max_in_flight: 2, ..limits() });
-    let running = gate.submit_behind(0);
-    assert_eq!(gate.next(), 0);
-    let shadows = [gate.submit_behind(1), gate.submit_behind(2)];
-    let (admitted, deadline) = (Instant::now(), Instant::now() + SOON);
-    let job = Job { inputs: vec![row_of(3)], rows: 1, priority: 0, admitted, deadline };
-    let refused = gate.executor.submit_behind(job).unwrap_err();
-    assert!(matches!(refused, ExecuteError::Full { limit: 2 }), "{refused}");
-    // Of the two threads the one that is left is for clients.
-    let clients = [gate.submit(4, 0), gate.submit(5, 0)];
-    assert_eq!(gate.next(), 4);
-    (0..5).for_each(|_| gate.let_one_end());
-    let rest: Vec<u8> = (0..3).map(|_| gate.next()).collect();
-    assert_eq!(rest, [5, 1, 2]);
-    let all = shadows.into_iter().chain(clients).chain([running]);
-    assert!(all.into_iter().all(|waiting| outcome(waiting).is_ok()));
-}
-
-#[test]
 fn what_cannot_be_in_time_is_refused_at_once() {
     let gate = Gated::new(&pool(1), Duration::from_secs(1), limits());
     let running = gate.submit(0, 0);
@@ -347,7 +284,8 @@ fn a_preferred_size_is_taken_and_the_rest_waits_for_the_next_batch() {
 #[test]
 fn callers_of_several_runtimes_and_of_none_get_their_own_answers() {
     let limits = Limits { max_batch: 16, max_in_flight: 16, ..limits() };
-    let gate = Gated::new(&pool(1), Duration::ZERO, limits);
+    // More than light: it goes to the pool.
+    let gate = Gated::new(&pool(1), Duration::from_millis(1), limits);
     let running = gate.submit(0, 0);
     assert_eq!(gate.next(), 0);
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -468,13 +406,13 @@ fn who_holds_up_io_threads_goes_to_the_pool_and_comes_back() {
     let cost = Cost::constant(Duration::from_micros(1));
     let executor = Executor::new(Arc::new(Slow), cost, limits(), Metrics::unseen(), pool(1));
     for _ in 0..3 {
-        assert_eq!(executor.place(1), Placement::Inline);
+        assert_eq!(executor.place(1, Instant::now()), Placement::Inline);
         executor.run_inline(&[row_of(5)], 1, Instant::now()).unwrap();
     }
-    assert_eq!(executor.place(1), Placement::Pooled);
+    assert_eq!(executor.place(1, Instant::now()), Placement::Pooled);
     // A busy machine may interrupt runs, each of which starts the row anew.
     let start = Instant::now();
-    while executor.place(1) == Placement::Pooled {
+    while executor.place(1, Instant::now()) == Placement::Pooled {
         assert!(start.elapsed() < SOON, "it does not come back");
         let (admitted, deadline) = (Instant::now(), Instant::now() + SOON);
         let job = Job { inputs: vec![row_of(0)], rows: 1, priority: 0, admitted, deadline };
@@ -483,17 +421,16 @@ fn who_holds_up_io_threads_goes_to_the_pool_and_comes_back() {
 }
 
 #[test]
-fn work_that_no_client_waits_for_leaves_clients_a_thread() {
-    // Two threads, of which shadows may have one: it hangs.
-    let gate = Gated::new(&pool(1), Duration::ZERO, limits());
-    let (release, held) = channel::<()>();
-    let hanging = gate.executor.run_aside_behind(move || held.recv().is_err());
-    let mut next = gate.executor.run_aside_behind(|| 8);
-    let client = gate.submit(1, 0);
-    assert_eq!(gate.next(), 1);
+fn the_pool_is_full_while_requests_have_a_models_share_of_it() {
+    let gate = Gated::new(&pool(2), Duration::ZERO, limits());
+    let waiting = [gate.submit(0, 0), gate.submit(1, 0)];
+    (0..2).for_each(|_| assert!(gate.next() < 2));
+    assert!(gate.executor.is_pool_full());
     gate.let_one_end();
-    assert!(outcome(client).is_ok() && next.try_recv().is_err());
-    drop(release);
-    assert!(hanging.blocking_recv().unwrap().unwrap());
-    assert_eq!(next.blocking_recv().unwrap().unwrap(), 8);
+    let start = Instant::now();
+    while gate.executor.is_pool_full() {
+        assert!(start.elapsed() < SOON, "it stays full");
+    }
+    gate.let_one_end();
+    assert!(waiting.into_iter().all(|waiting| outcome(waiting).is_ok()));
 }

@@ -192,9 +192,9 @@ fn shadows_are_compared_with_the_primary_and_answer_nobody() {
     assert_eq!(counts["compared"], 300, "{report}");
     assert_eq!((&counts["candidate_errors"], &report["dropped"]), (&json!(0), &json!(0)));
     assert!(report["latency"]["mean_ratio"].as_f64().unwrap() > 0.0, "{report}");
-    // One in four is run by both.
+    // One in four is run by both; of many that came while the machine was busy, one in sixteen.
     let timed = counts["timed"].as_u64().unwrap();
-    assert!((40..=120).contains(&timed), "{report}");
+    assert!((5..=120).contains(&timed), "{report}");
     assert!(report["outputs"].as_array().is_some_and(|outputs| !outputs.is_empty()));
     // What the shadow says of a request is what it says to whoever asks it.
     let body = request().to_string();

@@ -1,39 +1,51 @@
 //! Copies of requests for versions that shadow the primary: offered after the answer is ready, run
 //! behind everything else, compared with what the primary answered.
 //!
-//! [`Shadows::offer`] puts one [`struct@Copy`] into a queue that is bounded by number and by bytes, whatever
-//! the number of candidates; tensors are shared, not copied. One thread ([`runner`]) takes it from
-//! there: it hands copies to the compute pool, behind all clients, or sends them to other servers
-//! ([`remote`]), and compares what comes back.
+//! [`Shadows::offer`] copies a request into a block ([`block`]), or shares its tensors where they are
+//! large; the room for copies is bounded by number and by bytes, whatever the number of candidates. One
+//! thread ([`runner`]) takes them from there and gathers them by candidate ([`lane`]). Threads of the
+//! shadows' own run them ([`threads`], [`group`]), or they are sent to other servers ([`remote`]); what
+//! comes back is compared where it came ([`judge`]).
+//!
+//! All these threads have the least of the machine: where the system has a class of threads that run
+//! only while nothing else wants the core, they are in it. So they may be stopped at any point for long,
+//! and the thread that answers must not notice: it waits for none of them, and takes and gives back its
+//! memory by itself.
 //!
 //! Invariants:
 //! - offering never blocks, wakes nobody and fails nothing; what there is no room for is dropped and
 //!   counted, once for each candidate that would have got it;
+//! - no thread of a shadow ever holds a lock that a thread of the data plane waits for;
 //! - a candidate that panics, hangs or is away delays its own copies alone: it has a bounded part of
-//!   the room, and at most `shadowing.concurrency` runs at the same time;
+//!   the room, at most `shadowing.concurrency` runs at the same time, and a thread that hangs has
+//!   another one in its place;
 //! - what a candidate answers reaches no client.
 
+mod block;
 mod comparisons;
 mod copy;
+mod group;
+mod judge;
 mod lane;
 mod remote;
 mod render;
 mod runner;
+mod threads;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
-
 pub use comparisons::Comparisons;
 pub use runner::{ShadowThread, start};
 
+use crate::handoff::{Queues, bytes_of};
 use crate::registry::{Copies, Registry, Version};
 use crate::stats::hash::hash;
 use crate::telemetry::trace::Carried;
 use crate::tensor::Tensor;
-use copy::{Copy, Room};
+use block::Block;
+use copy::{Large, Room};
 
 /// An answered request, as it is offered to shadows.
 #[derive(Debug)]
@@ -88,7 +100,7 @@ pub struct Disagreed<'a> {
     pub candidate_outputs: Option<&'a [Tensor]>,
 }
 
-/// Who is told of a disagreement. Called on the shadows' thread; must not block.
+/// Who is told of a disagreement. Called on the shadows' threads; must not block.
 type Told = Box<dyn Fn(&Disagreed<'_>) + Send + Sync>;
 
 /// A handle on the shadows. Cheap to clone.
@@ -96,7 +108,7 @@ type Told = Box<dyn Fn(&Disagreed<'_>) + Send + Sync>;
 pub struct Shadows(Arc<Inner>);
 
 struct Inner {
-    queue: ArrayQueue<Arc<Copy>>,
+    queues: Queues<Block, Large>,
     room: Arc<Room>,
     comparisons: Comparisons,
     told: OnceLock<Told>,
@@ -121,8 +133,7 @@ impl Shadows {
         if !is_wanted {
             return;
         }
-        let copy = Copy::new(offered, hash, &self.0.room);
-        if copy.is_some_and(|copy| self.0.queue.push(Arc::new(copy)).is_ok()) {
+        if self.has_taken(offered, hash) {
             return;
         }
         let of_shadows = shadows.iter().filter(|s| takes(s.below)).map(|s| &s.dropped);
@@ -131,6 +142,26 @@ impl Shadows {
             dropped.fetch_add(1, Ordering::Relaxed);
             metrics.dropped.increment(1);
         }
+    }
+
+    fn has_taken(&self, offered: &OfferedCopy<'_>, hash: u64) -> bool {
+        let Inner { queues, room, .. } = &*self.0;
+        let outputs = offered.answer.as_ref().map_or(&[][..], |answer| answer.outputs);
+        let bytes = bytes_of(offered.inputs) + bytes_of(outputs);
+        if !room.enter(bytes) {
+            return false;
+        }
+        let texts = offered.id.len() + offered.segment.map_or(0, <[u8]>::len);
+        let large = |offered| {
+            room.spent.drop_some();
+            Large::new(offered, hash, bytes)
+        };
+        let copy = |block: &mut Block, offered: &&OfferedCopy<'_>| block.push(offered, hash, bytes);
+        let is_taken = queues.offer(offered, (bytes + texts, bytes), copy, large);
+        if !is_taken {
+            room.leave(bytes);
+        }
+        is_taken
     }
 
     /// From now on `told` is told of each request on which a candidate disagrees. The first one who

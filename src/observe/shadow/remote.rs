@@ -104,7 +104,7 @@ impl Endpoint {
 
     async fn exchange(&self, copy: &Copy) -> Result<Vec<Tensor>, String> {
         let Copy { id, inputs, trace, .. } = copy;
-        let signature = copy.primary.signature();
+        let signature = copy.origin.primary.signature();
         let names = signature.inputs.iter().map(|spec| spec.name.as_str());
         let named: Vec<(&str, &Tensor)> = names.zip(inputs).collect();
         let mut body = Vec::new();

@@ -16,6 +16,8 @@ const OTHERS: &str = "(others)";
 pub(super) struct Classes {
     names: Vec<String>,
     places: HashMap<String, u16>,
+    /// Places of classes that have a number beside their name.
+    numbered: Vec<(u64, u16)>,
     pairs: BTreeMap<(u16, u16), u64>,
     pub(super) agreed: u64,
     pub(super) rows: u64,
@@ -35,8 +37,34 @@ pub struct Confused {
 impl Classes {
     /// Counts a row; returns whether they agree.
     pub(super) fn count(&mut self, primary: &str, candidate: &str) -> bool {
-        let agree = primary == candidate;
         let pair = (self.place(primary), self.place(candidate));
+        self.count_pair(pair, primary == candidate)
+    }
+
+    /// Counts a row by the classes' numbers, of which `name` makes names; returns whether they agree.
+    pub(super) fn count_numbers(
+        &mut self,
+        primary: u64,
+        candidate: u64,
+        name: impl Fn(u64) -> String,
+    ) -> bool {
+        let of = self.place_of(primary, &name);
+        let own = if primary == candidate { of } else { self.place_of(candidate, &name) };
+        self.count_pair((of, own), primary == candidate)
+    }
+
+    fn place_of(&mut self, number: u64, name: impl Fn(u64) -> String) -> u16 {
+        if let Some((_, place)) = self.numbered.iter().find(|(other, _)| *other == number) {
+            return *place;
+        }
+        let place = self.place(&name(number));
+        if self.numbered.len() < MOST_CLASSES {
+            self.numbered.push((number, place));
+        }
+        place
+    }
+
+    fn count_pair(&mut self, pair: (u16, u16), agree: bool) -> bool {
         *self.pairs.entry(pair).or_default() += 1;
         self.rows += 1;
         self.agreed += u64::from(agree);
@@ -100,10 +128,15 @@ mod tests {
         };
         assert!(classes.confusion().contains(&pair("yes", "no", 1)));
         assert!(classes.drift().total_variation > 0.3);
+        // By their numbers they are the same ones.
+        assert!(classes.count_numbers(1, 1, |_| "yes".to_owned()));
+        assert!(!classes.count_numbers(1, 0, |n| ["no", "yes"][n as usize].to_owned()));
+        assert!(classes.confusion().contains(&pair("yes", "yes", 2)));
+        assert!(classes.confusion().contains(&pair("yes", "no", 2)));
         for class in 0..1000 {
             assert!(!classes.count("yes", &class.to_string()));
         }
-        assert_eq!((classes.agreed, classes.rows), (2, 1003));
+        assert_eq!((classes.agreed, classes.rows), (3, 1005));
         assert!(classes.confusion().len() <= MOST_CLASSES + 4);
         assert_eq!(classes.confusion()[0].candidate, OTHERS);
     }

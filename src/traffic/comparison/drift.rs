@@ -54,10 +54,10 @@ impl Drift {
             }
             return;
         }
-        for (side, value) in [primary, candidate].into_iter().enumerate() {
-            let cell = cell(&self.edges, value);
-            self.counts[side][cell] += 1;
-        }
+        let of = cell(&self.edges, primary);
+        let own = if primary == candidate { of } else { cell(&self.edges, candidate) };
+        self.counts[0][of] += 1;
+        self.counts[1][own] += 1;
     }
 
     fn make_cells(&mut self) {

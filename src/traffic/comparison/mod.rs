@@ -22,6 +22,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use smallvec::{SmallVec, smallvec};
+
 pub use classes::Confused;
 pub use drift::OutputDrift;
 pub use output::{DIFFERENCES, Differences, Kind, OutputPlan, OutputReport};
@@ -203,7 +205,7 @@ impl Comparison {
         self.counts.compared += 1;
         let has_class = self.outputs.iter().any(Output::is_class);
         // By row: whether classes agree, and by how many times the tolerance it differs.
-        let mut verdicts: Vec<(Option<bool>, f64)> = vec![(None, 0.0); rows];
+        let mut verdicts: SmallVec<[(Option<bool>, f64); 8]> = smallvec![(None, 0.0); rows];
         for (output, (of, own)) in self.outputs.iter_mut().zip(of.iter().zip(own)) {
             // Scores say which class where no output does.
             let counts = output.is_class() || !has_class;

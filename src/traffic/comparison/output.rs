@@ -126,15 +126,14 @@ impl Differences {
     fn count(&mut self, pair: (&Tensor, &Tensor), index: usize, tolerance: Tolerance) -> f64 {
         let (primary, candidate) = (number(pair.0, index), number(pair.1, index));
         self.elements += 1;
-        if !primary.is_finite() || !candidate.is_finite() {
-            let is_same = primary == candidate || primary.is_nan() && candidate.is_nan();
-            if is_same {
-                self.histogram[0] += 1;
-                if let Some(cell) = self.ulps.first_mut() {
-                    *cell += 1;
-                }
-                return 0.0;
+        if primary == candidate || primary.is_nan() && candidate.is_nan() {
+            self.histogram[0] += 1;
+            if let Some(cell) = self.ulps.first_mut() {
+                *cell += 1;
             }
+            return 0.0;
+        }
+        if !primary.is_finite() || !candidate.is_finite() {
             self.non_finite += 1;
             self.beyond += 1;
             return f64::INFINITY;
@@ -149,21 +148,15 @@ impl Differences {
             self.sum_relative += relative;
             self.max_relative = self.max_relative.max(relative);
         }
-        let cell = match difference {
-            0.0 => 0,
-            difference => 1 + DIFFERENCES.partition_point(|&bound| bound < difference),
-        };
+        let cell = 1 + DIFFERENCES.partition_point(|&bound| bound < difference);
         self.histogram[cell] += 1;
         if !self.ulps.is_empty() {
             let ulps = ulps(pair.0, pair.1, index);
             let cell = ulps.checked_ilog2().map_or(0, |log| log as usize + 1);
             self.ulps[cell.min(ULPS - 1)] += 1;
         }
-        match difference {
-            0.0 => 0.0,
-            // A tolerance of 0 allows nothing.
-            difference => difference / allowed.max(f64::MIN_POSITIVE),
-        }
+        // A tolerance of 0 allows nothing.
+        difference / allowed.max(f64::MIN_POSITIVE)
     }
 }
 
@@ -251,7 +244,8 @@ impl Output {
                 let classes = self.classes.get_or_insert_default();
                 for at in 0..rows {
                     let (of, own) = (number(primary, at), number(candidate, at));
-                    let same = classes.count(&of.to_string(), &own.to_string());
+                    let name = |bits| f64::from_bits(bits).to_string();
+                    let same = classes.count_numbers(of.to_bits(), own.to_bits(), name);
                     row(at, RowVerdict { agrees: Some(same), tolerances: unequal(same) });
                 }
             }
@@ -303,12 +297,14 @@ impl Output {
                 drift.count(largest(pair.0), largest(pair.1));
             }
             let agrees = self.classes.as_mut().map(|classes| {
-                let class = |tensor: &Tensor| {
-                    let class = best(|column| value(tensor, column), n_columns);
-                    let label = self.plan.labels.as_ref().and_then(|labels| labels.get(class));
+                let class =
+                    |tensor: &Tensor| best(|column| value(tensor, column), n_columns) as u64;
+                let labels = self.plan.labels.as_ref();
+                let name = |class: u64| {
+                    let label = labels.and_then(|labels| labels.get(class as usize));
                     label.cloned().unwrap_or_else(|| class.to_string())
                 };
-                classes.count(&class(pair.0), &class(pair.1))
+                classes.count_numbers(class(pair.0), class(pair.1), name)
             });
             row(at, RowVerdict { agrees, tolerances });
         }

@@ -1,0 +1,137 @@
+//! Copies that run one after the other on a thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::copy::Copy;
+use super::judge::{Judge, LastPair};
+use super::lane::{Ended, Entry, Times};
+use crate::error::Fault;
+use crate::observe::thread::thread_cpu_ns;
+use crate::registry::{Shadow, Timings};
+use crate::stats::hash::scramble;
+
+/// One in so many copies is timed on both sides.
+const TIMED: u64 = 4;
+
+/// The same of a group of [`MANY`] copies and more: where so many come, there are pairs enough.
+const TIMED_OF_MANY: u64 = 16;
+
+const MANY: usize = 16;
+
+/// In place of the position: it is waited for no longer.
+const GIVEN_UP: usize = usize::MAX;
+
+/// Copies for one candidate.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Whose they are.
+    pub(super) lane: usize,
+    entries: Vec<Entry>,
+    last_pair: Arc<LastPair>,
+    started: OnceLock<Instant>,
+    /// Copies that have come to their end.
+    ended: AtomicUsize,
+}
+
+impl Group {
+    pub(super) fn new(lane: usize, entries: Vec<Entry>, last_pair: &Arc<LastPair>) -> Self {
+        let (started, ended) = (OnceLock::new(), AtomicUsize::new(0));
+        Self { lane, entries, last_pair: Arc::clone(last_pair), started, ended }
+    }
+
+    /// Runs and compares the copies, until it is given up or `is_over`.
+    pub(super) fn run(&self, judge: &Judge, is_over: impl Fn() -> bool) {
+        // It is set once: here.
+        let _ = self.started.set(Instant::now());
+        let one_in = if self.entries.len() >= MANY { TIMED_OF_MANY } else { TIMED };
+        for (at, entry) in self.entries.iter().enumerate() {
+            let ended = match entry.shadow() {
+                Some(shadow) if !is_over() => {
+                    // What a run may leave half done is the version's own, which minds it.
+                    let run = AssertUnwindSafe(|| run_one(shadow, &entry.copy, one_in));
+                    catch_unwind(run).unwrap_or_else(|_| judge.panicked())
+                }
+                _ => Ended::Unrun,
+            };
+            let next = self.ended.compare_exchange(at, at + 1, Ordering::AcqRel, Ordering::Acquire);
+            if next.is_err() {
+                return;
+            }
+            judge.judge(&self.last_pair, entry, &ended);
+        }
+    }
+
+    /// Whether it has been running for `timeout` and more.
+    pub(super) fn is_late(&self, timeout: Duration) -> bool {
+        self.started.get().is_some_and(|started| started.elapsed() >= timeout)
+            && !self.is_given_up()
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == GIVEN_UP
+    }
+
+    /// Has what is not at its end end otherwise; false where all is.
+    pub(super) fn give_up(&self) -> Option<&[Entry]> {
+        let give_up = |at: usize| (at < self.entries.len()).then_some(GIVEN_UP);
+        let at = self.ended.fetch_update(Ordering::AcqRel, Ordering::Acquire, give_up);
+        at.ok().map(|at| &self.entries[at.min(self.entries.len())..])
+    }
+
+    /// Says how those end that were given up: the first one was running.
+    pub(super) fn judge_given_up(&self, given_up: &[Entry], judge: &Judge) {
+        for (at, entry) in given_up.iter().enumerate() {
+            let ended = if at == 0 { Ended::TimedOut } else { Ended::Unrun };
+            judge.judge(&self.last_pair, entry, &ended);
+        }
+    }
+
+    /// Whether requests have all threads of the pool: then shadows take no processor either, which may
+    /// be one of a quota.
+    pub(super) fn has_to_wait(&self) -> bool {
+        let first = self.entries.first().and_then(Entry::shadow);
+        first.is_some_and(|shadow| shadow.version.executor.is_pool_full())
+    }
+}
+
+/// Runs a copy; of some also the primary's run once more, so that both are timed on the same thread,
+/// one right after the other: what a busy machine did to the client's own run says nothing of either
+/// model.
+fn run_one(shadow: &Shadow, copy: &Copy, one_in: u64) -> Ended {
+    let dice = scramble(copy.hash);
+    let is_timed = dice.is_multiple_of(one_in) && copy.answer.is_ok();
+    let run = || shadow.version.executor.run_behind(&copy.inputs, copy.rows());
+    let (outcome, times) = if is_timed {
+        // Whoever runs second finds the inputs in the cache.
+        let is_primary_first = dice & (1 << 32) == 0;
+        let rehearse = || {
+            let (outcome, took) = timed(|| copy.origin.primary.executor.rehearse(&copy.inputs));
+            outcome.is_ok().then_some(took)
+        };
+        let before = if is_primary_first { rehearse() } else { None };
+        let (outcome, took) = timed(run);
+        let primary = if is_primary_first { before } else { rehearse() };
+        (outcome, Times { primary, candidate: Some(took) })
+    } else {
+        (run(), Times::default())
+    };
+    match outcome {
+        Ok(execution) => {
+            let computed = execution.computed;
+            let timings = Timings { total: computed, compute: computed, ..Timings::default() };
+            Ended::Answered(execution.outputs, times, timings)
+        }
+        Err(error) => Ended::Failed(error.code(), error.to_string()),
+    }
+}
+
+/// What `run` gives and the thread's own time that it took: a shadow yields to everybody, which is
+/// not its model's fault.
+fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
+    let before = thread_cpu_ns();
+    let outcome = run();
+    (outcome, Duration::from_nanos(thread_cpu_ns().saturating_sub(before)))
+}
