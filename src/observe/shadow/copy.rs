@@ -164,9 +164,7 @@ impl Large {
     pub(super) fn open(self, room: &Arc<Room>) -> Copy {
         let kept = &*self.0;
         let answer = match &kept.answer {
-            Ok(total) => {
-                Ok(Answer { outputs: kept.outputs.clone(), total: *total })
-            }
+            Ok(total) => Ok(Answer { outputs: kept.outputs.clone(), total: *total }),
             Err(reason) => Err(reason.clone()),
         };
         let (copies, primary) = (Arc::clone(&kept.copies), Arc::clone(&kept.primary));

@@ -20,10 +20,10 @@ use crate::tensor::Tensor;
 /// more than one of them.
 const TOGETHER: Duration = Duration::from_millis(1);
 
-/// Copies that go together, at most. After each group there is a moment in which the core is idle, and
-/// only then does it take over a request that waits for the other one: with 32 copies the requests' 99th
-/// percentile was 1.2 times that without shadows, with 64 it was 1.5 (`load-tests/run shadow`).
-const MOST_TOGETHER: usize = 32;
+/// Copies that go together, at most. With fewer the hops are too many where many copies come: they heap
+/// up, and what heaps up displaces the requests from the caches. With 16 or 32 a run had rounds in which
+/// the requests' 99th percentile was three times that without shadows (`load-tests/run shadow`).
+const MOST_TOGETHER: usize = 64;
 
 /// A copy for one of its candidates.
 #[derive(Debug, Clone)]

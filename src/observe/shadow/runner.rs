@@ -30,7 +30,7 @@ use crate::telemetry::{Gauge, Telemetry, names};
 const REST: Duration = Duration::from_millis(20);
 
 /// How long it rests where there was something.
-const BREATH: Duration = Duration::from_millis(2);
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Models whose candidates are remembered, at most; then they are looked up anew.
 const MOST_ROUTES: usize = 256;
