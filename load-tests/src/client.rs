@@ -27,8 +27,8 @@ use crate::http::{Head, Target, parse_head};
 /// After a connection failed, so that a server that is away is not stormed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 
-/// How long the pacer of an open loop sleeps at least: it hands out at once what is due by then.
-const SHORTEST_SLEEP: Duration = Duration::from_micros(100);
+/// How long the pacer of an open loop sleeps at most.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// What to send, where, and for how long.
 pub struct Plan {
@@ -46,6 +46,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Requests due a second; nothing for the closed loop.
     pub rate: Option<f64>,
+    /// How long the pacer of an open loop sleeps at least: it hands out at once what is due by then.
+    pub tick: Duration,
 }
 
 /// A plan that is being carried out; shared by all connections.
@@ -120,7 +122,7 @@ impl Run {
             self.handed_out.store(due, Relaxed);
             let next = self.start + Duration::from_secs_f64((due + 1) as f64 / rate);
             let rest = next.saturating_duration_since(Instant::now());
-            thread::sleep(rest.clamp(SHORTEST_SLEEP, Duration::from_millis(100)));
+            thread::sleep(rest.max(self.plan.tick).min(LONGEST_SLEEP));
         }
         // Whoever waits for a request sees that there are no more.
         self.due.close();

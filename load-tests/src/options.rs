@@ -12,6 +12,8 @@ use crate::http::Target;
 
 /// A generator that was forgotten must end by itself.
 const LONGEST: Duration = Duration::from_secs(600);
+/// How long the pacer of an open loop sleeps at least.
+const SHORTEST_TICK: Duration = Duration::from_micros(100);
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const DEFAULT_BODIES: &str = "models/digits/requests.jsonl";
 
@@ -34,6 +36,11 @@ pub struct Options {
     /// Open loop: so many requests a second are due, whatever the server does
     #[arg(long, value_name = "N", value_parser = parse_rate)]
     pub rate: Option<f64>,
+
+    /// The open loop hands out what is due once in this time at most, for each time wakes the
+    /// generator [default: 100 µs]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub tick: Option<Duration>,
     /// A header to send: NAME:VALUE
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
     pub headers: Vec<String>,
@@ -86,6 +93,7 @@ impl Options {
             limit: self.requests.map(NonZeroU64::get),
             timeout: self.timeout,
             rate: self.rate,
+            tick: self.tick.unwrap_or(SHORTEST_TICK),
         })
     }
 }

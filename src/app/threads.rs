@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::config::{Server, ThreadCount};
+use crate::scheduler;
 
 /// Ticks between two looks at sockets and timers while tasks are ready. A request whose model runs
 /// inline is some 30 µs of work, 130 µs at most: 31 of them between looks keep a socket waiting
@@ -96,6 +97,8 @@ impl Shards {
             .worker_threads(n_threads)
             .thread_name("io")
             .event_interval(EVENT_INTERVAL)
+            .on_thread_park(scheduler::io_thread_rests)
+            .on_thread_unpark(scheduler::io_thread_wakes)
             .enable_io()
             .enable_time()
             .build()?;

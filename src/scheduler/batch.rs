@@ -5,17 +5,17 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::pool::Entry;
+use super::queue::Entry;
 use super::runner::Runner;
 use super::{Execution, reply};
 use crate::tensor::{Datatype, Shape, Tensor};
 
-/// Runs what was taken together, and tells who waits.
-pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
+/// Runs what was taken together, and tells who waits. An I/O thread has a `budget`.
+pub(super) fn run(runner: &Runner, entries: Vec<Entry>, budget: Option<Duration>) {
     if let [_, _, ..] = entries.as_slice() {
         let requests: Vec<&[Tensor]> = entries.iter().map(|e| e.inputs.as_slice()).collect();
         let rows: Vec<usize> = entries.iter().map(|entry| entry.rows).collect();
@@ -27,6 +27,9 @@ pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
         if let Some(answers) = answers {
             let computed = started.elapsed();
             runner.count(batch_rows, computed);
+            if budget.is_some() {
+                runner.mind(computed, budget);
+            }
             let batch = next_number();
             let mut first_row = 0;
             let told = entries.into_iter().zip(answers).map(|(entry, outputs)| {
@@ -47,7 +50,7 @@ pub(super) fn run(runner: &Runner, entries: Vec<Entry>) {
         let times = (entry.admitted, Instant::now());
         let outcome = runner.run_one(&entry.inputs, entry.rows, times);
         if let Ok(execution) = &outcome {
-            runner.mind(execution.computed, true);
+            runner.mind(execution.computed, budget);
         }
         entry.reply.send(outcome);
     }

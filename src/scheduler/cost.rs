@@ -45,6 +45,21 @@ impl Cost {
         Duration::from_nanos(((self.base + self.per_row * rows as f64) * factor) as u64)
     }
 
+    /// The most rows that are expected to take no longer than `budget`.
+    #[must_use]
+    pub fn rows_within(&self, budget: Duration) -> usize {
+        let factor = f64::from_bits(self.factor.load(Ordering::Relaxed));
+        let left = budget.as_nanos() as f64 / factor - self.base;
+        // A quotient that is no number, of nothing by nothing, is no row.
+        if left < 0.0 { 0 } else { (left / self.per_row) as usize }
+    }
+
+    /// What each run is expected to take beside what its rows take.
+    #[must_use]
+    pub fn base(&self) -> Duration {
+        self.expect(0)
+    }
+
     /// Takes a run of `rows` rows into account.
     pub fn observe(&self, rows: usize, took: Duration) {
         let line = self.base + self.per_row * rows as f64;
@@ -70,9 +85,13 @@ mod tests {
         let cost = Cost::fit(20 * MICRO, 55 * MICRO, 8);
         assert_eq!(cost.expect(1), 20 * MICRO);
         assert_eq!(cost.expect(8), 55 * MICRO);
+        assert_eq!((cost.base(), cost.rows_within(55 * MICRO)), (15 * MICRO, 8));
+        assert_eq!((cost.rows_within(20 * MICRO), cost.rows_within(14 * MICRO)), (1, 0));
         // More rows never cost less, whatever noise the measurements hold.
         let cost = Cost::fit(55 * MICRO, 20 * MICRO, 8);
         assert_eq!(cost.expect(100), 55 * MICRO);
+        assert_eq!(cost.rows_within(55 * MICRO), 0);
+        assert_eq!(cost.rows_within(56 * MICRO), usize::MAX);
     }
 
     #[test]

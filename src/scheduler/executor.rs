@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::pool::Entry;
+use super::medium::{self, MEDIUM};
+use super::queue::Entry;
 use super::reply::Reply;
-use super::runner::Runner;
-use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue};
+use super::runner::{INLINE_BUDGET, Runner};
+use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue, gather};
 use crate::telemetry::{Counter, Gauge, Histogram, Sharded, Telemetry, names};
 use crate::tensor::Tensor;
 
@@ -26,9 +27,13 @@ pub struct Limits {
     pub max_delay: Duration,
     /// Rows of a batch that are preferred to larger ones.
     pub preferred: Vec<usize>,
-    /// Whether light requests go to the pool as well, where they meet others.
+    /// Whether light requests are put together as well, wherever there are several.
     pub always_batches: bool,
 }
+
+/// What a request saves at least where it is put together with others by itself: it waits for them, and
+/// telling it its outcome costs about a microsecond.
+const WORTH_GATHERING: Duration = Duration::from_micros(4);
 
 /// What the scheduler counts.
 #[derive(Debug, Clone)]
@@ -145,15 +150,24 @@ impl Executor {
         Ok(permit)
     }
 
-    /// Where a request of `rows` rows should run.
+    /// Where a request of `rows` rows should run that is there `now`.
     #[must_use]
-    pub fn place(&self, rows: usize) -> Placement {
-        // Whoever asks for batches wants requests to meet, and they meet at the pool.
-        if !self.limits.always_batches && self.runner.is_light(rows) {
-            Placement::Inline
+    pub fn place(&self, rows: usize, now: Instant) -> Placement {
+        let stays = if self.limits.always_batches {
+            // Whoever asks for batches wants requests to meet.
+            false
+        } else if self.runner.is_light(rows) {
+            // The first one after a rest is probably alone.
+            !(medium::is_io_thread_busy() && self.is_worth_gathering())
         } else {
-            Placement::Pooled
-        }
+            self.runner.is_medium(rows)
+                && self.pool.company().gains_nothing_elsewhere(self.runner.address(), now)
+        };
+        if stays { Placement::Inline } else { Placement::Pooled }
+    }
+
+    fn is_worth_gathering(&self) -> bool {
+        self.limits.max_batch > 1 && self.runner.cost.base() >= WORTH_GATHERING
     }
 
     /// Runs on the calling thread. `admitted` is now: a clock is not read where one has been.
@@ -163,25 +177,34 @@ impl Executor {
         rows: usize,
         admitted: Instant,
     ) -> Result<Execution, ExecuteError> {
+        medium::io_thread_runs(admitted);
+        self.pool.company().note(self.runner.address(), admitted);
+        let is_light = self.runner.is_light(rows);
         let execution = self.runner.run_one(inputs, rows, (admitted, admitted))?;
-        self.runner.mind(execution.computed, false);
-        self.pool.count_light();
+        self.runner.mind(execution.computed, Some(if is_light { INLINE_BUDGET } else { MEDIUM }));
+        if is_light {
+            self.pool.count_light();
+        }
         Ok(execution)
     }
 
-    /// Hands the request to the pool. The receiver yields the outcome; dropping it withdraws the
-    /// request if it has not begun to run.
+    /// Hands the request to the pool, or has it run with others that this thread finds at its sockets
+    /// where it is light and batches need not wait. The receiver yields the outcome; dropping it
+    /// withdraws the request if it has not begun to run.
     pub fn submit(
         &self,
         job: Job,
     ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
-        let Job { inputs, rows, priority, admitted, deadline } = job;
-        let (reply, outcome) = oneshot::channel();
-        let wait = Duration::ZERO;
-        let home = Handle::try_current().ok().map(|runtime| (thread::current().id(), runtime));
-        let reply = Reply { outcome: reply, home };
-        let entry = Entry { inputs, rows, priority, admitted, deadline, wait, reply };
-        self.pool.submit(&self.queue, entry)?;
+        let is_gathered = self.limits.max_batch > 1 && self.limits.max_delay.is_zero();
+        let is_gathered = is_gathered && self.runner.is_light(job.rows);
+        let (entry, outcome) = entry(job);
+        let left =
+            if is_gathered { gather::add(&self.queue, &self.pool, entry) } else { Err(entry) };
+        if let Err(entry) = left {
+            let admitted = entry.admitted;
+            let taken = self.pool.submit(&self.queue, entry);
+            taken.inspect_err(|_| self.pool.company().refused(self.runner.address(), admitted))?;
+        }
         Ok(outcome)
     }
 
@@ -250,8 +273,23 @@ impl Executor {
         self.runner.cost.expect(rows)
     }
 
+    #[cfg(test)]
+    pub(super) fn observe(&self, rows: usize, took: Duration) {
+        self.runner.cost.observe(rows, took);
+    }
+
     /// Threads that it may fill.
     pub(super) fn n_threads(&self) -> usize {
         self.pool.share()
     }
+}
+
+/// What waits for its turn, and where its outcome comes.
+fn entry(job: Job) -> (Entry, oneshot::Receiver<Result<Execution, ExecuteError>>) {
+    let Job { inputs, rows, priority, admitted, deadline } = job;
+    let (reply, outcome) = oneshot::channel();
+    let home = Handle::try_current().ok().map(|runtime| (thread::current().id(), runtime));
+    let reply = Reply { outcome: reply, home };
+    let wait = Duration::ZERO;
+    (Entry { inputs, rows, priority, admitted, deadline, wait, reply }, outcome)
 }

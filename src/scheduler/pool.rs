@@ -23,105 +23,22 @@
 //! something waiting).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::errands::Errand;
 use super::light::{Light, Shares};
-use super::reply::Reply;
-use super::runner::Runner;
-use super::{ExecuteError, Limits, batch};
+use super::medium::Company;
+use super::queue::{Entry, Queue};
+use super::{ExecuteError, batch, reply};
 use crate::engine;
 use crate::telemetry::{Gauge, Sharded};
-use crate::tensor::Tensor;
 
 /// How many times its expected time a request must have, so that what was accepted is answered in
 /// time. Under overload all that is accepted waits as long as it may: without a margin half of it
 /// would be late by a little, and its runs wasted.
 const MARGIN: f64 = 1.5;
-
-/// Waits shorter than this say more of a thread's waking than of the queue.
-const SHORTEST_LESSON: Duration = Duration::from_millis(1);
-
-/// Weight of one wait: a thirty-second part.
-const LESSON: f64 = 1.0 / 32.0;
-
-/// A request on its way through the pool.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) inputs: Vec<Tensor>,
-    pub(super) rows: usize,
-    /// 1 is the first; 0 is none, which is the last.
-    pub(super) priority: u64,
-    pub(super) admitted: Instant,
-    pub(super) deadline: Instant,
-    /// How long it would wait if all went as the cost model has it.
-    pub(super) wait: Duration,
-    pub(super) reply: Reply,
-}
-
-impl Entry {
-    fn allowed(&self) -> Duration {
-        self.deadline.saturating_duration_since(self.admitted)
-    }
-
-    /// Lower goes first.
-    fn rank(&self) -> u64 {
-        self.priority.wrapping_sub(1)
-    }
-}
-
-/// One version's place at the pool.
-#[derive(Debug)]
-pub struct Queue {
-    runner: Arc<Runner>,
-    limits: Limits,
-    /// Locked only by whoever holds the pool's line.
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug)]
-pub(super) struct Waiting {
-    /// How much longer entries wait than the cost model has it: the machine has other work as well.
-    slowness: f64,
-    entries: VecDeque<Entry>,
-    /// Rows of all entries.
-    rows: usize,
-    /// Threads that run something of it.
-    pub(super) running: usize,
-    /// Seconds of a thread that it has been given, or that others were given while it was idle.
-    given: f64,
-}
-
-impl Queue {
-    pub(super) fn new(runner: Arc<Runner>, limits: Limits) -> Self {
-        let max_batch = if runner.target.is_batchable() { limits.max_batch.max(1) } else { 1 };
-        let limits = Limits { max_batch, ..limits };
-        let waiting =
-            Waiting { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 };
-        Self { runner, limits, waiting: Mutex::new(waiting) }
-    }
-
-    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What `rows` rows take on one thread, put together as they can be.
-    fn expect(&self, rows: usize) -> Duration {
-        let (full, rest) = (rows / self.limits.max_batch, rows % self.limits.max_batch);
-        let full = self.runner.cost.expect(self.limits.max_batch).mul_f64(full as f64);
-        if rest == 0 { full } else { full + self.runner.cost.expect(rest) }
-    }
-
-    /// When its next batch may begin.
-    fn due(&self, waiting: &Waiting) -> Option<Instant> {
-        let oldest = waiting.entries.front()?.admitted;
-        let is_full = waiting.rows >= self.limits.max_batch;
-        Some(if is_full { oldest } else { oldest + self.limits.max_delay })
-    }
-}
 
 /// The threads and the versions that have work for them.
 #[derive(Debug, Clone)]
@@ -137,10 +54,9 @@ pub(super) struct Shared {
     shares: Shares,
     /// Runs on I/O threads.
     light: Sharded<1>,
+    company: Company,
     /// Threads that run something.
     busy: Gauge,
-    /// The same, for whoever runs behind requests: read without the line.
-    running: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -179,7 +95,8 @@ impl Pool {
         let alone = n_threads.max(1);
         let shares = Shares::of(alone, cores);
         let (line, work, light) = (Mutex::default(), Condvar::new(), Sharded::default());
-        let shared = Shared { line, work, shares, light, busy, running: AtomicUsize::new(0) };
+        let company = Company::new(cores);
+        let shared = Shared { line, work, shares, light, company, busy };
         let pool = Self { shared: Arc::new(shared) };
         let threads = (0..=alone).map(|index| {
             let shared = Arc::clone(&pool.shared);
@@ -197,6 +114,11 @@ impl Pool {
         self.shared.light.add(0, 1);
     }
 
+    /// Who runs, and on how many threads.
+    pub(super) fn company(&self) -> &Company {
+        &self.shared.company
+    }
+
     /// Threads that one version may fill.
     pub(super) fn share(&self) -> usize {
         self.shared.shares.most()
@@ -204,7 +126,7 @@ impl Pool {
 
     /// Whether requests have as many threads as one version may fill. Waits for nobody.
     pub(super) fn is_full(&self) -> bool {
-        self.shared.running.load(Ordering::Relaxed) >= self.share()
+        self.shared.company.computing() >= self.share()
     }
 
     /// Takes no more work; what was taken is still run.
@@ -213,8 +135,46 @@ impl Pool {
         self.shared.work.notify_all();
     }
 
+    /// Takes a request, or refuses it at once.
     pub(super) fn submit(&self, queue: &Arc<Queue>, mut entry: Entry) -> Result<(), ExecuteError> {
         let mut line = self.shared.line();
+        self.shared.weigh(&line, queue, &mut entry)?;
+        let wakes = self.shared.take(&mut line, queue, entry);
+        drop(line);
+        if wakes {
+            self.shared.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes requests; those that it refuses are told.
+    pub(super) fn submit_all(&self, queue: &Arc<Queue>, entries: Vec<Entry>) {
+        let mut line = self.shared.line();
+        let mut wakes = false;
+        let mut refused = Vec::new();
+        for mut entry in entries {
+            match self.shared.weigh(&line, queue, &mut entry) {
+                Ok(()) => wakes |= self.shared.take(&mut line, queue, entry),
+                Err(error) => refused.push((entry.reply, Err(error))),
+            }
+        }
+        drop(line);
+        if wakes {
+            self.shared.work.notify_one();
+        }
+        reply::send_all(refused);
+    }
+}
+
+impl Shared {
+    /// Whether there is room for the request and it would be in time. Notes how long it is expected to
+    /// wait.
+    fn weigh(
+        &self,
+        line: &Line,
+        queue: &Arc<Queue>,
+        entry: &mut Entry,
+    ) -> Result<(), ExecuteError> {
         if line.closed {
             return Err(ExecuteError::ShuttingDown);
         }
@@ -229,9 +189,9 @@ impl Pool {
         }
         // Versions with work have equal shares, so the others' length does not matter.
         let others = line.ready.iter().filter(|other| !Arc::ptr_eq(other, queue)).count();
-        let share = self.shared.share(&line);
+        let share = self.share(line);
         let of_a_thread = (others + 1) as f64 / share as f64;
-        let ahead = waiting.rows_ahead(&entry);
+        let ahead = waiting.rows_ahead(entry);
         entry.wait = queue.expect(ahead).mul_f64(of_a_thread);
         let run = queue.runner.cost.expect(entry.rows);
         let expected = (entry.wait + run).mul_f64(waiting.slowness);
@@ -239,6 +199,12 @@ impl Pool {
         if ahead > 0 && expected.mul_f64(MARGIN) > allowed {
             return Err(ExecuteError::Late { expected, allowed });
         }
+        Ok(())
+    }
+
+    /// Takes a request; whether a thread is to be woken for it.
+    fn take(&self, line: &mut Line, queue: &Arc<Queue>, entry: Entry) -> bool {
+        let mut waiting = queue.waiting();
         if waiting.entries.is_empty() {
             waiting.given = waiting.given.max(line.level);
             line.ready.push(Arc::clone(queue));
@@ -247,98 +213,7 @@ impl Pool {
         queue.runner.metrics.queued.increment(1.0);
         // A version that has all its threads is looked at when one of them comes back: waking
         // another one, which would find nothing, costs more than many a model.
-        let wakes = line.idle > 0 && waiting.running < share;
-        drop(waiting);
-        drop(line);
-        if wakes {
-            self.shared.work.notify_one();
-        }
-        Ok(())
-    }
-}
-
-impl Waiting {
-    /// Rows that go before `entry`.
-    fn rows_ahead(&self, entry: &Entry) -> usize {
-        if entry.priority == 0 {
-            return self.rows;
-        }
-        let before = self.entries.iter().take_while(|other| other.rank() <= entry.rank());
-        before.map(|other| other.rows).sum()
-    }
-
-    fn push(&mut self, entry: Entry) {
-        self.rows += entry.rows;
-        let after = self.entries.partition_point(|other| other.rank() <= entry.rank());
-        self.entries.insert(after, entry);
-    }
-
-    fn pop(&mut self, queue: &Queue) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
-        self.rows -= entry.rows;
-        queue.runner.metrics.queued.decrement(1.0);
-        Some(entry)
-    }
-
-    /// Learns from how long an entry has waited.
-    fn learn(&mut self, entry: &Entry, now: Instant) {
-        if entry.wait < SHORTEST_LESSON {
-            return;
-        }
-        let waited = now.saturating_duration_since(entry.admitted);
-        let seen = (waited.as_secs_f64() / entry.wait.as_secs_f64()).clamp(0.5, 8.0);
-        self.slowness += (seen - self.slowness) * LESSON;
-    }
-
-    fn drop_abandoned(&mut self, queue: &Queue) {
-        let before = self.entries.len();
-        self.entries.retain(|entry| !entry.reply.is_closed());
-        self.rows = self.entries.iter().map(|entry| entry.rows).sum();
-        let dropped = before - self.entries.len();
-        queue.runner.metrics.queued.decrement(dropped as f64);
-        queue.runner.metrics.dropped_cancelled.increment(dropped as u64);
-    }
-
-    /// Takes the first entry that somebody still waits for, and as many after it as fit into one
-    /// batch with it.
-    fn take_batch(&mut self, queue: &Queue) -> Vec<Entry> {
-        let now = Instant::now();
-        let Limits { max_batch, preferred, .. } = &queue.limits;
-        // More than a size that is preferred waits for the next batch.
-        let fitting = preferred.iter().copied().filter(|&size| size <= self.rows).max();
-        let most = fitting.unwrap_or(*max_batch);
-        let mut batch: Vec<Entry> = Vec::new();
-        let mut rows = 0;
-        while let Some(entry) = self.entries.front() {
-            let fits = batch.first().is_none_or(|first| {
-                rows + entry.rows <= most && batch::fit_together(&first.inputs, &entry.inputs)
-            });
-            if !fits {
-                break;
-            }
-            let Some(entry) = self.pop(queue) else { break };
-            self.learn(&entry, now);
-            // A run that would end too late would only make others late; the last one is run in any
-            // case, so that the cost model goes on learning.
-            let too_late = match self.entries.is_empty() {
-                true => entry.deadline,
-                false => entry.deadline - queue.runner.cost.expect(entry.rows).min(entry.allowed()),
-            };
-            if entry.reply.is_closed() {
-                queue.runner.metrics.dropped_cancelled.increment(1);
-            } else if too_late <= now {
-                queue.runner.metrics.dropped_deadline.increment(1);
-                let allowed = entry.allowed();
-                entry.reply.send(Err(ExecuteError::Deadline(allowed)));
-            } else {
-                rows += entry.rows;
-                batch.push(entry);
-            }
-            if rows >= most {
-                break;
-            }
-        }
-        batch
+        line.idle > 0 && waiting.running < self.share(line)
     }
 }
 
@@ -413,7 +288,9 @@ impl Shared {
         let started = Instant::now();
         if !entries.is_empty() {
             self.busy.increment(1.0);
-            batch::run(&queue.runner, entries);
+            self.company.note(queue.runner.address(), started);
+            let _computing = self.company.begin();
+            batch::run(&queue.runner, entries, None);
             self.busy.decrement(1.0);
         }
         self.end_turn(&queue, started.elapsed().as_secs_f64() - charge);
@@ -435,8 +312,9 @@ impl Shared {
     fn take_turn(&self, line: &mut Line, queue: &Arc<Queue>) -> (Vec<Entry>, f64) {
         let mut waiting = queue.waiting();
         line.level = waiting.given;
-        self.running.fetch_add(1, Ordering::Relaxed);
-        let entries = waiting.take_batch(queue);
+        let before = waiting.entries.len();
+        let entries = waiting.take_batch(queue, queue.most_rows());
+        queue.runner.metrics.queued.decrement((before - waiting.entries.len()) as f64);
         let rows = entries.iter().map(|entry| entry.rows).sum();
         let charge = queue.runner.cost.expect(rows).as_secs_f64();
         waiting.given += charge;
@@ -449,7 +327,6 @@ impl Shared {
 
     /// The thread looks for its next turn after this, so nobody else has to be woken but to end.
     fn end_turn(&self, queue: &Queue, correction: f64) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
         let line = self.line();
         let mut waiting = queue.waiting();
         waiting.running -= 1;

@@ -4,7 +4,7 @@
 //! wakes. A batch answers many tasks of the same runtime at once, so that these are woken by a task of
 //! their own: one write for all of them.
 
-use std::thread::ThreadId;
+use std::thread::{self, ThreadId};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -37,7 +37,13 @@ impl Reply {
 
 /// Sends each its outcome.
 pub(super) fn send_all(mut replies: Vec<(Reply, Result<Execution, ExecuteError>)>) {
+    let own = thread::current().id();
     while let Some((reply, outcome)) = replies.pop() {
+        if reply.is_at(own) {
+            // It is awake.
+            reply.send(outcome);
+            continue;
+        }
         let Some((thread, runtime)) = reply.home.clone() else {
             reply.send(outcome);
             continue;

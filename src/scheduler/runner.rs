@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::medium::MEDIUM;
 use super::{Cost, Execute, ExecuteError, Execution, Metrics};
 use crate::engine::RunError;
 use crate::tensor::Tensor;
@@ -16,7 +17,7 @@ use crate::tensor::Tensor;
 /// The longest expected duration of what runs on an I/O thread. A hop to the pool and back costs 20
 /// to 26 µs on two idle cores (`benches/dispatch.rs`); an I/O thread that computes for longer than
 /// about half a millisecond makes its other connections wait noticeably.
-const INLINE_BUDGET: Duration = Duration::from_micros(100);
+pub(super) const INLINE_BUDGET: Duration = Duration::from_micros(100);
 
 /// Panics in a row after which a version is put into quarantine.
 const MOST_PANICS: usize = 3;
@@ -63,7 +64,29 @@ impl Runner {
 
     /// Whether `rows` rows are few enough for an I/O thread.
     pub(super) fn is_light(&self, rows: usize) -> bool {
-        !self.is_demoted.load(Ordering::Relaxed) && self.cost.expect(rows) <= INLINE_BUDGET
+        self.is_within(rows, INLINE_BUDGET)
+    }
+
+    /// Whether `rows` rows are few enough for an I/O thread that has nothing better to do.
+    pub(super) fn is_medium(&self, rows: usize) -> bool {
+        self.is_within(rows, MEDIUM)
+    }
+
+    fn is_within(&self, rows: usize, budget: Duration) -> bool {
+        !self.is_demoted.load(Ordering::Relaxed) && self.cost.expect(rows) <= budget
+    }
+
+    /// The most rows that are light.
+    pub(super) fn light_rows(&self) -> usize {
+        match self.is_demoted.load(Ordering::Relaxed) {
+            true => 0,
+            false => self.cost.rows_within(INLINE_BUDGET),
+        }
+    }
+
+    /// What tells it from others.
+    pub(super) fn address(&self) -> usize {
+        std::ptr::from_ref(self) as usize
     }
 
     /// Runs one request by itself, on the calling thread and from `started` on, which is now.
@@ -108,13 +131,13 @@ impl Runner {
         self.metrics.executions.add(0, 1);
     }
 
-    /// Notes how long an I/O thread, or the pool where it `was_pooled`, computed for one request.
-    pub(super) fn mind(&self, computed: Duration, was_pooled: bool) {
+    /// Notes how long an I/O thread computed that had a `budget`, or the pool for one request.
+    pub(super) fn mind(&self, computed: Duration, budget: Option<Duration>) {
         let is_demoted = self.is_demoted.load(Ordering::Relaxed);
-        let (counts, most) = match is_demoted {
-            false if was_pooled => return,
-            false => (computed > INLINE_BUDGET * 2, MOST_OVERRUNS),
-            true => (computed < INLINE_BUDGET / 2, CALM_RUNS),
+        let (counts, most) = match (is_demoted, budget) {
+            (false, None) => return,
+            (false, Some(budget)) => (computed > budget * 2, MOST_OVERRUNS),
+            (true, _) => (computed < INLINE_BUDGET / 2, CALM_RUNS),
         };
         if !counts {
             // The usual case, which must not write what all threads read.

@@ -284,7 +284,8 @@ fn a_preferred_size_is_taken_and_the_rest_waits_for_the_next_batch() {
 #[test]
 fn callers_of_several_runtimes_and_of_none_get_their_own_answers() {
     let limits = Limits { max_batch: 16, max_in_flight: 16, ..limits() };
-    let gate = Gated::new(&pool(1), Duration::ZERO, limits);
+    // More than light: it goes to the pool.
+    let gate = Gated::new(&pool(1), Duration::from_millis(1), limits);
     let running = gate.submit(0, 0);
     assert_eq!(gate.next(), 0);
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -405,13 +406,13 @@ fn who_holds_up_io_threads_goes_to_the_pool_and_comes_back() {
     let cost = Cost::constant(Duration::from_micros(1));
     let executor = Executor::new(Arc::new(Slow), cost, limits(), Metrics::unseen(), pool(1));
     for _ in 0..3 {
-        assert_eq!(executor.place(1), Placement::Inline);
+        assert_eq!(executor.place(1, Instant::now()), Placement::Inline);
         executor.run_inline(&[row_of(5)], 1, Instant::now()).unwrap();
     }
-    assert_eq!(executor.place(1), Placement::Pooled);
+    assert_eq!(executor.place(1, Instant::now()), Placement::Pooled);
     // A busy machine may interrupt runs, each of which starts the row anew.
     let start = Instant::now();
-    while executor.place(1) == Placement::Pooled {
+    while executor.place(1, Instant::now()) == Placement::Pooled {
         assert!(start.elapsed() < SOON, "it does not come back");
         let (admitted, deadline) = (Instant::now(), Instant::now() + SOON);
         let job = Job { inputs: vec![row_of(0)], rows: 1, priority: 0, admitted, deadline };

@@ -347,7 +347,7 @@ fn start<F>(
     let copies = choice.and_then(Choice::copies);
     let is_recorded = version.capture.subject.is_some();
     let is_watched = version.recorder.is_some() || copies.is_some() || is_recorded;
-    let (run, inputs) = match executor.place(rows) {
+    let (run, inputs) = match executor.place(rows, admitted) {
         Placement::Inline => {
             let run = executor.run_inline(&inputs, rows, admitted).map(Run::Done);
             if let (Err(error), Some(choice)) = (&run, choice) {
