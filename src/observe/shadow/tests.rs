@@ -21,7 +21,7 @@ use crate::tensor::Datatype;
 const SOON: Duration = Duration::from_secs(20);
 
 /// How long candidates that hang are waited for.
-const SHORT: Duration = Duration::from_millis(50);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// What a candidate does.
 enum Candidate {
