@@ -2,8 +2,8 @@
 //! that knows all others; it owns the runtimes and decides the numbers of threads.
 //!
 //! Threads: `io-*` (the data plane's runtimes), `compute-*` (the pool), `admin` (its runtime, the
-//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `shadow`, `capture` and
-//! `upload`, `log`.
+//! configuration and signals), `registry` (the writer), `reaper`, `monitor`, `shadow` and `shadow-*`
+//! (candidates that only shadow), `capture` and `upload`, `log`.
 
 mod evidence;
 mod reload;

@@ -147,6 +147,18 @@ impl Plan {
         }
     }
 
+    /// Whether nothing has to be compiled to run these inputs. Waits for nobody.
+    #[must_use]
+    pub fn is_compiled_for(&self, inputs: &[Tensor]) -> bool {
+        match &self.compiled {
+            Compiled::Once(_) => true,
+            Compiled::PerShape(cache) => {
+                let shapes: Vec<_> = inputs.iter().map(|t| Shape::from_slice(t.shape())).collect();
+                cache.find(&shapes).is_some()
+            }
+        }
+    }
+
     fn check_ties(&self, inputs: &[Tensor]) -> Result<(), RunError> {
         for Tie { symbol, places } in &self.ties {
             let sizes = places

@@ -230,10 +230,12 @@ impl Executor {
     }
 
     /// Runs a request on the calling thread for nothing but the time that it takes: neither counted
-    /// nor learned from.
-    pub fn rehearse(&self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
-        self.runner.target.execute(inputs)?;
-        Ok(())
+    /// nor learned from. Returns whether it ran, which it does only where no request can come to wait
+    /// for this thread.
+    #[must_use]
+    pub fn rehearse(&self, inputs: &[Tensor]) -> bool {
+        let target = &self.runner.target;
+        target.is_ready_for(inputs) && target.execute(inputs).is_ok()
     }
 
     /// Whether requests have all threads of the pool that there are cores for.

@@ -54,6 +54,11 @@ pub trait Execute: Send + Sync {
 
     /// Whether rows of several requests may be put together.
     fn is_batchable(&self) -> bool;
+
+    /// Whether these inputs can be run at once, without a lock that others may wait for.
+    fn is_ready_for(&self, _inputs: &[Tensor]) -> bool {
+        true
+    }
 }
 
 impl Execute for Plan {
@@ -63,6 +68,10 @@ impl Execute for Plan {
 
     fn is_batchable(&self) -> bool {
         self.signature().is_batchable()
+    }
+
+    fn is_ready_for(&self, inputs: &[Tensor]) -> bool {
+        self.is_compiled_for(inputs)
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::OfferedCopy;
 use crate::registry::{Copies, Version};
@@ -69,9 +68,6 @@ pub(super) struct Origin {
     pub(super) primary: Arc<Version>,
 }
 
-/// Mostly one or two.
-pub(super) type Tensors = SmallVec<[Tensor; 2]>;
-
 /// One answered request for all candidates that get it.
 #[derive(Debug)]
 pub(super) struct Copy {
@@ -82,7 +78,7 @@ pub(super) struct Copy {
     pub(super) segment: Option<Bytes>,
     pub(super) at: u64,
     pub(super) trace: Option<Carried>,
-    pub(super) inputs: Tensors,
+    pub(super) inputs: Vec<Tensor>,
     pub(super) answer: Result<Answer, String>,
     /// The last to go.
     #[expect(dead_code, reason = "it is held")]
@@ -91,7 +87,7 @@ pub(super) struct Copy {
 
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) outputs: Tensors,
+    pub(super) outputs: Vec<Tensor>,
     pub(super) total: Duration,
 }
 
@@ -168,9 +164,7 @@ impl Large {
     pub(super) fn open(self, room: &Arc<Room>) -> Copy {
         let kept = &*self.0;
         let answer = match &kept.answer {
-            Ok(total) => {
-                Ok(Answer { outputs: kept.outputs.iter().cloned().collect(), total: *total })
-            }
+            Ok(total) => Ok(Answer { outputs: kept.outputs.clone(), total: *total }),
             Err(reason) => Err(reason.clone()),
         };
         let (copies, primary) = (Arc::clone(&kept.copies), Arc::clone(&kept.primary));
@@ -181,7 +175,7 @@ impl Large {
             segment: kept.segment.clone(),
             at: kept.at,
             trace: kept.trace.clone(),
-            inputs: kept.inputs.iter().cloned().collect(),
+            inputs: kept.inputs.clone(),
             answer,
             place: Place { bytes: kept.bytes, room: Arc::clone(room), made_of: Some(self) },
         }

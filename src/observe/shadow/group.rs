@@ -1,8 +1,8 @@
 //! Copies that run one after the other on a thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::copy::Copy;
@@ -31,23 +31,25 @@ pub(super) struct Group {
     pub(super) lane: usize,
     entries: Vec<Entry>,
     last_pair: Arc<LastPair>,
-    started: OnceLock<Instant>,
+    made: Instant,
+    /// When the copy that runs began to, in nanoseconds since then; 0 before the first.
+    began: AtomicU64,
     /// Copies that have come to their end.
     ended: AtomicUsize,
 }
 
 impl Group {
     pub(super) fn new(lane: usize, entries: Vec<Entry>, last_pair: &Arc<LastPair>) -> Self {
-        let (started, ended) = (OnceLock::new(), AtomicUsize::new(0));
-        Self { lane, entries, last_pair: Arc::clone(last_pair), started, ended }
+        let (began, ended) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let last_pair = Arc::clone(last_pair);
+        Self { lane, entries, last_pair, made: Instant::now(), began, ended }
     }
 
     /// Runs and compares the copies, until it is given up or `is_over`.
     pub(super) fn run(&self, judge: &Judge, is_over: impl Fn() -> bool) {
-        // It is set once: here.
-        let _ = self.started.set(Instant::now());
         let one_in = if self.entries.len() >= MANY { TIMED_OF_MANY } else { TIMED };
         for (at, entry) in self.entries.iter().enumerate() {
+            self.began.store(self.age().max(1), Ordering::Relaxed);
             let ended = match entry.shadow() {
                 Some(shadow) if !is_over() => {
                     // What a run may leave half done is the version's own, which minds it.
@@ -64,10 +66,16 @@ impl Group {
         }
     }
 
-    /// Whether it has been running for `timeout` and more.
+    /// In nanoseconds.
+    fn age(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a copy has been running for `timeout` and more.
     pub(super) fn is_late(&self, timeout: Duration) -> bool {
-        self.started.get().is_some_and(|started| started.elapsed() >= timeout)
-            && !self.is_given_up()
+        let began = self.began.load(Ordering::Relaxed);
+        let took = Duration::from_nanos(self.age().saturating_sub(began));
+        began > 0 && took >= timeout && !self.is_given_up()
     }
 
     pub(super) fn is_given_up(&self) -> bool {
@@ -108,8 +116,8 @@ fn run_one(shadow: &Shadow, copy: &Copy, one_in: u64) -> Ended {
         // Whoever runs second finds the inputs in the cache.
         let is_primary_first = dice & (1 << 32) == 0;
         let rehearse = || {
-            let (outcome, took) = timed(|| copy.origin.primary.executor.rehearse(&copy.inputs));
-            outcome.is_ok().then_some(took)
+            let (has_run, took) = timed(|| copy.origin.primary.executor.rehearse(&copy.inputs));
+            has_run.then_some(took)
         };
         let before = if is_primary_first { rehearse() } else { None };
         let (outcome, took) = timed(run);

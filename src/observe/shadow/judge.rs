@@ -165,7 +165,7 @@ impl Judge {
                 id: &copy.id,
                 segment: copy.segment.as_deref(),
                 at: copy.at,
-                inputs: copy.inputs.to_vec(),
+                inputs: copy.inputs.clone(),
                 outputs: outputs.clone(),
             });
         }

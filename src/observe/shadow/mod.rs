@@ -30,6 +30,8 @@ mod lane;
 mod remote;
 mod render;
 mod runner;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::sync::atomic::Ordering;

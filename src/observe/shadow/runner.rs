@@ -30,7 +30,7 @@ use crate::telemetry::{Gauge, Telemetry, names};
 const REST: Duration = Duration::from_millis(20);
 
 /// How long it rests where there was something.
-const BREATH: Duration = Duration::from_millis(2);
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Models whose candidates are remembered, at most; then they are looked up anew.
 const MOST_ROUTES: usize = 256;
@@ -128,20 +128,14 @@ impl Worker {
     async fn run(mut self, mut ends: UnboundedReceiver<Done>, is_ended: &AtomicBool) {
         let mut rest = REST;
         while !is_ended.load(Ordering::Acquire) {
-            let beat = tokio::time::sleep(rest);
-            tokio::pin!(beat);
-            // Copies are taken at each beat alone, so that many can go together.
-            loop {
-                tokio::select! {
-                    Some(done) = ends.recv() => {
+            tokio::select! {
+                Some(done) = ends.recv() => {
+                    self.finish(done);
+                    while let Ok(done) = ends.try_recv() {
                         self.finish(done);
-                        while let Ok(done) = ends.try_recv() {
-                            self.finish(done);
-                        }
-                        self.dispatch();
                     }
-                    () = &mut beat => break,
                 }
+                () = tokio::time::sleep(rest) => {}
             }
             let n_taken = self.gather();
             for lane in &self.lanes {
