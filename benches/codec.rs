@@ -48,7 +48,7 @@ fn codec(criterion: &mut Criterion) {
             group.bench_function(format!("decode {form:?}"), |bencher| {
                 bencher.iter(|| decode_request(&body, length, &signature));
             });
-            let outputs = [AnswerOutput { name: "x", tensor: &tensor, form }];
+            let outputs = [AnswerOutput { name: "x", tensor: &tensor, form, span: None }];
             let answer =
                 Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
             let (mut buffer, mut lent) = (Vec::new(), Vec::new());

@@ -9,6 +9,7 @@
 //! | 0 | [`tensor`] | datatype, shape, tensor, signature |
 //! | 1 | [`telemetry`] | every metric's name, help and buckets; handles; logs |
 //! | 1 | [`config`] | the file as written and, separately, the valid configuration; differences |
+//! | 1 | [`shared_memory`] | regions of clients on this machine: registered, read, written |
 //! | 1 | [`stats`] | effect sizes, the sequential detector, confidence sequences, performance |
 //! | 2 | [`protocol`] | bytes to tensors and back |
 //! | 2 | [`engine`] | ONNX file to executable plan |
@@ -32,6 +33,7 @@ pub mod error;
 pub mod tensor;
 
 pub mod config;
+pub mod shared_memory;
 pub mod stats;
 pub mod telemetry;
 

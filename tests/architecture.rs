@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// each other.
 const LAYERS: [&[&str]; 9] = [
     &["error", "tensor"],
-    &["telemetry", "config", "stats"],
+    &["telemetry", "config", "shared_memory", "stats"],
     &["protocol", "engine", "repository", "dataset", "store", "handoff"],
     &["scheduler", "monitor", "capture", "traffic", "governance"],
     &["registry"],

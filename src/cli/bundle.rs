@@ -128,7 +128,7 @@ fn answer(recorded: &Recorded, form: Form) -> Option<(Vec<u8>, Option<usize>)> {
     }
     let outputs: Vec<AnswerOutput<'_>> = named(&recorded.outputs)
         .into_iter()
-        .map(|(name, tensor)| AnswerOutput { name, tensor, form })
+        .map(|(name, tensor)| AnswerOutput { name, tensor, form, span: None })
         .collect();
     let answer = Answer {
         model_name: &recorded.model,

@@ -15,6 +15,7 @@ mod monitor;
 mod problem;
 mod raw;
 mod rollout;
+mod shared_memory;
 mod tracing;
 mod traffic;
 mod units;
@@ -39,6 +40,7 @@ pub use monitor::{
 pub use problem::{ConfigErrors, Place, Problem};
 pub use raw::{Access, LogFormat};
 pub use rollout::{Gates, Rollout, Stage, StageKind};
+pub use shared_memory::SharedMemory;
 pub use tracing::{TraceProtocol, Tracing};
 pub use traffic::{
     Comparison, RemoteFormat, RemoteShadow, Shadowing, Sticky, Target, Tolerance, Traffic,
@@ -112,6 +114,8 @@ pub struct Server {
     pub timing: bool,
     /// Whose pages may use the data plane from a browser.
     pub cors: Cors,
+    /// Whether clients on this machine may leave tensors in shared memory.
+    pub shared_memory: SharedMemory,
 }
 
 /// A number of threads.
@@ -306,6 +310,7 @@ fn validate(raw: RawConfig, folder: &Path, report: &mut Report<'_>) -> Config {
         compute_threads: threads("server.compute_threads", &server.compute_threads, report),
         timing: server.timing,
         cors: cors::validate(server.cors, report),
+        shared_memory: shared_memory::validate(server.shared_memory, report),
     };
     for (key, address, other, others) in [
         ("server.admin", Some(server.admin), "server.http", Some(server.http)),

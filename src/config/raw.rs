@@ -11,6 +11,7 @@ use super::capture::{RawCapture, RawCaptures};
 use super::cors::RawCors;
 use super::monitor::RawMonitor;
 use super::rollout::RawRollout;
+use super::shared_memory::RawSharedMemory;
 use super::tracing::RawTracing;
 use super::traffic::{RawShadowing, RawTraffic};
 use super::units::{ByteSize, HumanDuration};
@@ -49,6 +50,7 @@ pub(super) struct RawServer {
     pub(super) compute_threads: RawThreads,
     pub(super) timing: bool,
     pub(super) cors: RawCors,
+    pub(super) shared_memory: RawSharedMemory,
 }
 
 impl Default for RawServer {
@@ -62,6 +64,7 @@ impl Default for RawServer {
             compute_threads: RawThreads::default(),
             timing: false,
             cors: RawCors::default(),
+            shared_memory: RawSharedMemory::default(),
         }
     }
 }

@@ -4,8 +4,11 @@
 //! more than the model. A heavy one runs on the compute pool ([`pool`]), so that sockets go on
 //! being served. Which of the two is decided for each request from what the model is known to cost
 //! ([`Cost`]); both observe the same limits and deadlines, and both run through [`runner`], which
-//! minds panics. On the pool, what waits for the same model is run together where that is
-//! configured or pays ([`batch`]); a request of many rows is run in parts ([`mod@split`]).
+//! minds panics. Between the two lies what stays where no core is idle ([`medium`]).
+//!
+//! What waits for the same model at the pool is run together where that is configured or pays
+//! ([`batch`]); so are light requests that one I/O thread finds at its sockets together
+//! ([`gather`]). A request of many rows is run in parts ([`mod@split`]).
 //!
 //! The scheduler knows what it executes as [`Execute`] and tensors; it knows no versions.
 //!

@@ -13,11 +13,12 @@ use super::beside::Flags;
 use super::predict::{Asked, DecodeError, PredictError, Predicted, Question, predict};
 use super::reply::{JSON, Reply};
 use super::route::Target;
-use super::{DataPlane, body};
+use super::{DataPlane, body, memory};
 use crate::error::{Code, Fault};
 use crate::protocol::v2::{
     self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
 };
+use crate::protocol::{Memory, write_regions};
 use crate::registry::{Protocol, Timings, Version};
 use crate::tensor::Tensor;
 
@@ -92,14 +93,21 @@ async fn answer(
         received: call.received,
         trace: call.trace.as_deref(),
     };
+    let mut is_long = to_read >= READ_ASIDE_FROM;
+    let memory = memory::of(plane);
+    if let Some((regions, _)) = &memory {
+        is_long |= memory::is_long(regions, &body[..to_read.min(body.len())]);
+    }
     let decode = move |version: &Version| {
-        let request = v2::decode_request(&body, json_length?, version.signature())?;
+        let memory = memory.as_ref();
+        let memory = Memory::of(memory.map(|(regions, _)| &**regions), memory.map_or(0, |m| m.1));
+        let signature = version.signature();
+        let request = v2::decode_request_with(&body, json_length?, signature, memory)?;
         let InferRequest { id, inputs, outputs, timeout, priority } = request;
         let client = client?.map(Duration::from_millis);
         let timeout = [timeout, client].into_iter().flatten().min();
         Ok(Asked { id, inputs, timeout, priority, form: outputs })
     };
-    let is_long = to_read >= READ_ASIDE_FROM;
     let predicted = predict(plane, &question, is_long, decode, encode).await?;
     let Predicted { answer, version, timings, flags } = predicted;
     let Encoded { body, lent, json_length } = answer;
@@ -132,6 +140,7 @@ fn encode(
 ) -> Result<Encoded, ProtocolError> {
     let classified = classified(version, &requested, outputs)?;
     let outputs = answer_outputs(version, &requested, &classified, outputs);
+    write_regions(&outputs)?;
     let answer = Answer {
         model_name: &version.model,
         model_version: &version.number_text,
@@ -168,7 +177,7 @@ pub(super) fn classified(
 /// The outputs as they are sent: those asked for, or their best classes.
 pub(super) fn answer_outputs<'a>(
     version: &'a Version,
-    requested: &[RequestedOutput],
+    requested: &'a [RequestedOutput],
     classified: &'a [Option<Tensor>],
     outputs: &'a [Tensor],
 ) -> Few<AnswerOutput<'a>> {
@@ -176,7 +185,7 @@ pub(super) fn answer_outputs<'a>(
     let pairs = requested.iter().zip(classified).filter_map(|(output, classes)| {
         let tensor = classes.as_ref().or(outputs.get(output.index))?;
         let name = specs.get(output.index)?.name.as_str();
-        Some(AnswerOutput { name, tensor, form: output.form })
+        Some(AnswerOutput { name, tensor, form: output.form, span: output.span.as_ref() })
     });
     pairs.collect()
 }

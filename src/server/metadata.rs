@@ -15,8 +15,8 @@ use super::route::Target;
 use crate::error::{Code, Fault};
 use crate::scheduler::ExecuteError;
 
-/// The extensions of the protocol that work here: exactly these.
-pub(super) const EXTENSIONS: &[&str] = &[
+/// The extensions of the protocol that work here: exactly these, the last where it is on.
+const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
     "classification",
     "model_configuration",
@@ -24,13 +24,20 @@ pub(super) const EXTENSIONS: &[&str] = &[
     "parameters",
     "schedule_policy",
     "statistics",
+    "system_shared_memory",
 ];
 
-pub(super) fn server() -> Reply {
+/// The extensions that work.
+pub(super) fn extensions(plane: &DataPlane) -> &'static [&'static str] {
+    let n_off = usize::from(plane.regions.is_none());
+    &EXTENSIONS[..EXTENSIONS.len() - n_off]
+}
+
+pub(super) fn server(plane: &DataPlane) -> Reply {
     Reply::document(&ServerMetadata {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
-        extensions: EXTENSIONS,
+        extensions: extensions(plane),
     })
 }
 

@@ -25,6 +25,7 @@ mod drift;
 mod feedback;
 mod grpc;
 mod infer;
+mod memory;
 mod metadata;
 mod openapi;
 mod order;
@@ -61,6 +62,7 @@ use crate::observe::Monitors;
 use crate::observe::shadow::Shadows;
 use crate::registry::{LiveTable, Registry, State};
 use crate::rollout::Rollouts;
+use crate::shared_memory::Regions;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Telemetry, names};
 use account::{AccountLayer, Call, PlaneMetrics};
@@ -126,6 +128,8 @@ pub struct DataPlane {
     capture: Capture,
     shadows: Shadows,
     tracer: Tracer,
+    /// Shared memory of clients, where it is on.
+    regions: Option<Arc<Regions>>,
 }
 
 /// What both planes are built from.
@@ -192,6 +196,7 @@ pub fn data_plane(
         shadows,
         drain: drain.clone(),
         tracer: tracer.clone(),
+        regions: memory::start(&registry.live().config.server.shared_memory),
     });
     let connections = |plane, speech| {
         let (registry, drain) = (registry.clone(), drain.clone());
@@ -351,12 +356,13 @@ async fn answer(plane: &DataPlane, call: &mut Call) -> Reply {
         Route::V1Other(verb) => v1::refused(verb),
         Route::LogSettings => settings::log(plane, call).await,
         Route::TraceSettings(model) => settings::trace(plane, call, model.as_deref()).await,
-        Route::SharedMemory => settings::no_shared_memory(),
+        Route::SystemMemory(asked) => Box::pin(memory::answer(plane, call, asked)).await,
+        Route::CudaMemory => memory::no_cuda(),
         Route::V1Live => v1::live(),
         Route::OpenApi => openapi::data(),
         Route::V1Models => v1::models(plane),
         Route::V1Model(target) => v1::model(plane, &target),
-        Route::ServerMetadata => metadata::server(),
+        Route::ServerMetadata => metadata::server(plane),
         Route::Live => metadata::live(),
         Route::Ready => metadata::ready(plane),
         Route::Models => metadata::models(plane),

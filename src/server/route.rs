@@ -26,7 +26,8 @@ pub(super) enum Route<'a> {
     LogSettings,
     /// Of all models, or of one.
     TraceSettings(Option<Cow<'a, str>>),
-    SharedMemory,
+    SystemMemory(MemoryCall<'a>),
+    CudaMemory,
     /// The root: V1 asks there whether the server lives.
     V1Live,
     /// The description of all this.
@@ -37,6 +38,14 @@ pub(super) enum Route<'a> {
     /// `:explain` and the like.
     V1Other(&'a str),
     Unknown,
+}
+
+/// What is to be done with regions of shared memory: one, or all where none is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MemoryCall<'a> {
+    Status(Option<Cow<'a, str>>),
+    Register(Cow<'a, str>),
+    Unregister(Option<Cow<'a, str>>),
 }
 
 /// A model, and the version or alias where the path names one.
@@ -112,8 +121,9 @@ impl<'a> Route<'a> {
             Some("models") => Self::of_model(segments),
             Some("repository") => Self::of_repository(segments),
             Some("logging") if segments.next().is_none() => Self::LogSettings,
-            Some("trace") if segments.eq(["setting"]) => Self::TraceSettings(None),
-            Some("systemsharedmemory" | "cudasharedmemory") => Self::SharedMemory,
+            Some("trace") if segments.clone().eq(["setting"]) => Self::TraceSettings(None),
+            Some("systemsharedmemory") => Self::of_memory(segments),
+            Some("cudasharedmemory") => Self::CudaMemory,
             _ => Self::Unknown,
         }
     }
@@ -199,6 +209,23 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// `status` and `unregister`, and behind `region/R` these and `register`.
+    fn of_memory(mut segments: std::str::Split<'a, char>) -> Self {
+        let mut verb = segments.next();
+        let mut region = None;
+        if verb == Some("region") {
+            region = segments.next().map(decoded);
+            verb = segments.next();
+        }
+        let call = match (verb, region, segments.next()) {
+            (Some("status"), region, None) => MemoryCall::Status(region),
+            (Some("register"), Some(region), None) => MemoryCall::Register(region),
+            (Some("unregister"), region, None) => MemoryCall::Unregister(region),
+            _ => return Self::Unknown,
+        };
+        Self::SystemMemory(call)
+    }
+
     /// The method that the route takes.
     pub(super) fn methods(&self) -> Methods {
         match self {
@@ -209,8 +236,11 @@ impl<'a> Route<'a> {
             | Self::Feedback(_)
             | Self::RepositoryIndex
             | Self::RepositoryLoad(_)
-            | Self::RepositoryUnload(_) => Methods::Post,
-            Self::LogSettings | Self::TraceSettings(_) | Self::SharedMemory => Methods::Both,
+            | Self::RepositoryUnload(_)
+            | Self::SystemMemory(MemoryCall::Register(_) | MemoryCall::Unregister(_)) => {
+                Methods::Post
+            }
+            Self::LogSettings | Self::TraceSettings(_) | Self::CudaMemory => Methods::Both,
             _ => Methods::Get,
         }
     }
@@ -235,7 +265,8 @@ impl<'a> Route<'a> {
             | Self::OpenApi
             | Self::LogSettings
             | Self::TraceSettings(_)
-            | Self::SharedMemory => Label::ServerMetadata,
+            | Self::SystemMemory(_)
+            | Self::CudaMemory => Label::ServerMetadata,
             Self::Live | Self::Ready | Self::V1Live => Label::Health,
             Self::Models
             | Self::Model(_)
@@ -350,8 +381,28 @@ mod tests {
             ("/v2/models/m/trace/setting", Route::TraceSettings(Some("m".into()))),
             ("/v2/models/m/trace/setting/x", Route::Unknown),
             ("/v2/models/m/versions/1/trace/setting", Route::Unknown),
-            ("/v2/systemsharedmemory/region/r/register", Route::SharedMemory),
-            ("/v2/cudasharedmemory/status", Route::SharedMemory),
+            ("/v2/systemsharedmemory/status", Route::SystemMemory(MemoryCall::Status(None))),
+            (
+                "/v2/systemsharedmemory/region/r/status",
+                Route::SystemMemory(MemoryCall::Status(Some("r".into()))),
+            ),
+            (
+                "/v2/systemsharedmemory/region/a%2Fb/register",
+                Route::SystemMemory(MemoryCall::Register("a/b".into())),
+            ),
+            (
+                "/v2/systemsharedmemory/region/r/unregister",
+                Route::SystemMemory(MemoryCall::Unregister(Some("r".into()))),
+            ),
+            (
+                "/v2/systemsharedmemory/unregister",
+                Route::SystemMemory(MemoryCall::Unregister(None)),
+            ),
+            ("/v2/systemsharedmemory/register", Route::Unknown),
+            ("/v2/systemsharedmemory/region/r", Route::Unknown),
+            ("/v2/systemsharedmemory/region/r/status/x", Route::Unknown),
+            ("/v2/systemsharedmemory", Route::Unknown),
+            ("/v2/cudasharedmemory/status", Route::CudaMemory),
             ("/v2/repository/main/index", Route::RepositoryIndex),
             ("/v2/repository/models/m/load", Route::RepositoryLoad("m".into())),
             ("/v2/repository/main/models/m/unload", Route::RepositoryUnload("m".into())),

@@ -1,6 +1,5 @@
 //! Settings of Triton that are configuration here: they are told, and changed in the file alone, so
-//! that what runs is what the file says. A call may set them to what they are. And shared memory,
-//! which is refused.
+//! that what runs is what the file says. A call may set them to what they are.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +9,6 @@ use super::account::Call;
 use super::reply::Reply;
 use super::{DataPlane, control};
 use crate::error::{Code, Fault};
-
-/// Why there is no shared memory.
-pub(super) const NO_SHARED_MEMORY: &str = "shared memory is not supported: send tensors with the request, as binary data or raw_input_contents, which are not copied once they are read";
 
 /// What a setting is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,9 +174,4 @@ async fn answer(settings: Settings, call: &mut Call) -> Reply {
         }
     }
     settings.document()
-}
-
-/// Everything below `/v2/systemsharedmemory` and `/v2/cudasharedmemory`.
-pub(super) fn no_shared_memory() -> Reply {
-    Reply::error(Code::Unimplemented, NO_SHARED_MEMORY)
 }

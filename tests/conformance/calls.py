@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pytest
 import requests
 from conftest import LIMIT, ROOT, Gateway
 from flavours import Flavour
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, shared_memory
 
 Run = Callable[[Flavour, Gateway], None]
 
@@ -27,7 +28,6 @@ PAIR = np.array([[1, 2]], np.int64)
 #: Nobody listens on the discard port of this machine.
 NOWHERE = "127.0.0.1:9"
 
-NO_REGION = "shared memory"
 GETTER = "reads what the client keeps; it cannot fail"
 OWN = "works on what the client keeps; no server is asked"
 
@@ -298,11 +298,29 @@ def setting(answer: Any, name: str) -> Any:
     return value
 
 
-SHARED = Reason("shared memory is not offered: requests and answers over the socket only")
+CUDA = Reason("CUDA shared memory is not offered: models run on the CPU")
 
 
-def shared(method: str, *args: Any) -> Case:
-    return Case(SHARED, refuses(NO_REGION, method, *args))
+def cuda(method: str, *args: Any) -> Case:
+    return Case(CUDA, refuses("CUDA shared memory is not supported", method, *args))
+
+
+def shares(client: Flavour, _: Gateway) -> None:
+    """Registers a region, is told of it, and takes it back."""
+    name = f"called by {client.name}"
+    region = shared_memory.create_shared_memory_region(name, f"/tidegate-{os.getpid()}-{client.name}", 64)
+    try:
+        client.call("register_system_shared_memory", name, region._shm_key, 32, offset=16)
+        told = client.call("get_system_shared_memory_status", name)
+        # 64-bit numbers are strings in the JSON of Protocol Buffers.
+        [told] = told["regions"].values() if client.is_grpc else told
+        numbers = (int(told["offset"]), int(told["byte_size"]))
+        assert (told["name"], told["key"], numbers) == (name, region._shm_key, (16, 32))
+        client.call("unregister_system_shared_memory", name)
+        left = client.call("get_system_shared_memory_status")
+        assert name not in str(left)
+    finally:
+        shared_memory.destroy_shared_memory_region(region)
 
 
 def has_digits(index: list[dict[str, Any]]) -> bool:
@@ -377,12 +395,18 @@ CASES = {
         ),
         refuses("configured in the file", "update_trace_settings", settings={"trace_level": ["MAX"]}),
     ),
-    "get_system_shared_memory_status": shared("get_system_shared_memory_status"),
-    "register_system_shared_memory": shared("register_system_shared_memory", "region", "/key", 64),
-    "unregister_system_shared_memory": shared("unregister_system_shared_memory", "region"),
-    "get_cuda_shared_memory_status": shared("get_cuda_shared_memory_status"),
-    "register_cuda_shared_memory": shared("register_cuda_shared_memory", "region", "AAAA", 0, 64),
-    "unregister_cuda_shared_memory": shared("unregister_cuda_shared_memory", "region"),
+    "get_system_shared_memory_status": Case(
+        shares, refuses("no region 'nobody' is registered", "get_system_shared_memory_status", "nobody")
+    ),
+    "register_system_shared_memory": Case(
+        shares,
+        refuses("there is no such shared memory", "register_system_shared_memory", "r", "/nothing", 64),
+    ),
+    # What is not there is as it should be, as with Triton.
+    "unregister_system_shared_memory": Case(shares, unreachable("unregister_system_shared_memory")),
+    "get_cuda_shared_memory_status": cuda("get_cuda_shared_memory_status"),
+    "register_cuda_shared_memory": cuda("register_cuda_shared_memory", "region", "AAAA", 0, 64),
+    "unregister_cuda_shared_memory": cuda("unregister_cuda_shared_memory", "region"),
     "infer": Case(infers, infers_nobody),
     "async_infer": Case(infers_later, infers_nobody_later),
     "close": Case(closes, fails_once_closed),

@@ -120,7 +120,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         path = folder / "models" / f"identity_{datatype.lower()}" / "1" / "model.onnx"
         path.parent.mkdir(parents=True)
         path.write_bytes(identity(datatype))
-    running = start(folder)
+    running = start(folder, "[server.shared_memory]\nenabled = true\n")
     assert requests.get(f"{running.url}/v2/health/ready", timeout=LIMIT).status_code == 200
     yield running
     stop(running)

@@ -111,12 +111,25 @@ def test_a_model_that_is_not_there(gateway: Gateway, protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_shared_memory_is_refused_with_the_reason(gateway: Gateway, protocol: str) -> None:
-    with pytest.raises(AssertionError, match="shared memory"):
+def test_shared_memory(gateway: Gateway, protocol: str) -> None:
+    said = perf_analyzer(
+        gateway,
+        protocol,
+        "digits",
+        *shapes(gateway, "digits"),
+        *("--shared-memory", "system", "--output-shared-memory-size", "1024"),
+        *("--concurrency-range", "4", "--request-count", str(REQUESTS)),
+    )
+    assert f"Request count: {REQUESTS}" in said
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_shared_memory_is_refused_with_the_reason(fresh_gateway: Gateway, protocol: str) -> None:
+    with pytest.raises(AssertionError, match="shared memory is turned off"):
         perf_analyzer(
-            gateway,
+            fresh_gateway,
             protocol,
             "digits",
-            *shapes(gateway, "digits"),
+            *shapes(fresh_gateway, "digits"),
             *("--shared-memory", "system", "--request-count", "1"),
         )

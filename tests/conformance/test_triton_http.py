@@ -21,6 +21,7 @@ EXTENSIONS = [
     "parameters",
     "schedule_policy",
     "statistics",
+    "system_shared_memory",
 ]
 
 

@@ -35,7 +35,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], dict[str, str]]:
     file.write_text(
         '[server]\nhttp = "127.0.0.1:0"\ngrpc = "off"\nadmin = "127.0.0.1:0"\n'
         '[repository]\npath = "models"\nsettle = "1ms"\n[log]\nformat = "json"\n'
-        '[store]\npath = "store.db"\n'
+        '[store]\npath = "store.db"\n[server.shared_memory]\nenabled = true\n'
     )
     binary = os.environ.get("TIDEGATE_BIN", str(ROOT / "target/debug/tidegate"))
     process = subprocess.Popen(

@@ -115,8 +115,8 @@ fn text_size(text: &str) -> usize {
 fn answer_size(answer: &Answer<'_>, parameters: &[(&str, Parameter<'_>)]) -> usize {
     let parameters = parameters.iter().map(|(name, value)| delimited(entry_size(name, *value)));
     let outputs = answer.outputs.iter();
-    let outputs = outputs
-        .map(|output| delimited(output_size(output)) + delimited(output.tensor.data().len()));
+    let outputs =
+        outputs.map(|output| delimited(output_size(output)) + delimited(output.sent().len()));
     text_size(answer.model_name)
         + text_size(answer.model_version)
         + text_size(answer.id.unwrap_or_default())
@@ -155,7 +155,7 @@ struct Writer {
 impl Writer {
     /// A writer of a message of `size` bytes, which begins with its prefix.
     fn new(size: usize, answer: &Answer<'_>) -> Self {
-        let data = answer.outputs.iter().map(|output| output.tensor.data().len());
+        let data = answer.outputs.iter().map(|output| output.sent().len());
         let lent: usize = data.filter(|&length| length >= LEND_FROM).sum();
         let mut buffer = Vec::with_capacity(PREFIX + size - lent);
         buffer.extend_from_slice(&Prefix::of(size).write());
@@ -203,8 +203,9 @@ impl Writer {
                 output.tensor.shape().iter().for_each(|&dim| self.varint(dim));
             }
         }
+        // One for each output, empty where its elements are elsewhere: clients count them.
         for output in answer.outputs {
-            self.raw(output.tensor.data());
+            self.raw(output.sent());
         }
     }
 

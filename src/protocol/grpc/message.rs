@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
+use super::parameters;
 use super::proto::InferParameter;
 use super::proto::model_infer_request::InferRequestedOutputTensor;
 
@@ -53,6 +54,14 @@ impl InferMessage {
     #[must_use]
     pub fn unread(&self) -> usize {
         self.inputs.iter().filter_map(|input| input.contents.as_ref()).map(Bytes::len).sum()
+    }
+
+    /// Bytes that are yet to be copied from shared memory, as announced.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        let places = self.inputs.iter().map(|input| parameters::place(&input.parameters, ""));
+        let sizes = places.filter_map(|place| place.ok()??.byte_size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// The version or alias asked for.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use super::proto::InferParameter;
 use super::proto::infer_parameter::ParameterChoice;
+use crate::protocol::region::{self, Place};
 use crate::protocol::v2::ProtocolError;
 
 pub(super) type Parameters = BTreeMap<String, InferParameter>;
@@ -40,6 +41,29 @@ pub(super) fn classification(
             format!("parameter 'classification': expected at least 1, got {got}"),
         )
     })
+}
+
+/// What a tensor's parameters say of shared memory; nothing where they say nothing.
+pub(super) fn place(parameters: &Parameters, tensor: &str) -> Result<Option<Place>, ProtocolError> {
+    let names = [region::REGION, region::OFFSET, region::BYTE_SIZE];
+    if !names.iter().any(|name| parameters.contains_key(*name)) {
+        return Ok(None);
+    }
+    let wrong = |name: &str, expected: &str, got: &InferParameter| {
+        let reason = format!("parameter '{name}': expected {expected}, got {}", shown(got));
+        ProtocolError::tensor(tensor, reason)
+    };
+    let region = parameters.get(region::REGION);
+    let region = region.map(|parameter| match &parameter.parameter_choice {
+        Some(ParameterChoice::StringParam(region)) => Ok(region.clone()),
+        _ => Err(wrong(region::REGION, "a string", parameter)),
+    });
+    let whole = |name: &str| {
+        let Some(parameter) = parameters.get(name) else { return Ok(None) };
+        number(parameters, name).map_err(|_| wrong(name, "a whole number from 0 on", parameter))
+    };
+    let (offset, byte_size) = (whole(region::OFFSET)?, whole(region::BYTE_SIZE)?);
+    Ok(Some(Place { region: region.transpose()?, offset, byte_size }))
 }
 
 /// Whether a parameter was given a value that asks for something: clients send `sequence_id` 0 for

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::contents;
 use super::message::{InferMessage, InputMessage};
-use super::parameters::{self, Parameters};
+use super::parameters;
 use super::proto::model_infer_request::InferRequestedOutputTensor;
 use crate::protocol::binding::Binding;
+use crate::protocol::region::Memory;
 use crate::protocol::v2::{Form, InferRequest, ProtocolError, RequestedOutput};
 use crate::tensor::{Datatype, Shape, Signature, Specs, Tensor};
 
@@ -22,13 +23,11 @@ const REFUSED: [(&str, &str); 3] = [
 const NO_SEQUENCES: &str =
     "sequences are not supported: no model here keeps a state between requests";
 
-/// The parameter by which a tensor says that its elements are in shared memory.
-const SHARED_MEMORY: &str = "shared_memory_region";
-
-/// Decodes a request. Raw contents are shared with the message.
+/// Decodes a request. Raw contents are shared with the message; tensors may be in `memory`.
 pub fn decode_request(
     message: InferMessage,
     signature: &Signature,
+    mut memory: Memory<'_>,
 ) -> Result<InferRequest, ProtocolError> {
     let InferMessage { id, parameters, inputs, outputs, raw, .. } = message;
     for (name, reason) in REFUSED {
@@ -40,8 +39,8 @@ pub fn decode_request(
     let priority = parameters::number(&parameters, "priority")?.unwrap_or(0);
     Ok(InferRequest {
         id: Some(id).filter(|id| !id.is_empty()).map(String::into_boxed_str),
-        inputs: bind(inputs, raw, signature)?,
-        outputs: requested(&outputs, signature)?,
+        inputs: bind(inputs, raw, signature, &mut memory)?,
+        outputs: requested(&outputs, signature, &memory)?,
         timeout: timeout.filter(|&micros| micros > 0).map(Duration::from_micros),
         priority,
     })
@@ -51,6 +50,7 @@ fn bind(
     inputs: Vec<InputMessage>,
     raw: Vec<Bytes>,
     signature: &Signature,
+    memory: &mut Memory<'_>,
 ) -> Result<Vec<Tensor>, ProtocolError> {
     let (n_inputs, n_raw) = (inputs.len(), raw.len());
     let mut binding = Binding::new(&signature.inputs, "input");
@@ -59,7 +59,15 @@ fn bind(
         let InputMessage { name, datatype, shape, parameters, contents } = input;
         let (datatype, shape) = (datatype_of(&name, &datatype)?, shape_of(&name, &shape)?);
         let place = binding.place(&name, datatype, &shape)?;
-        refuse_shared_memory(&parameters, &name)?;
+        if let Some(there) = parameters::place(&parameters, &name)? {
+            if contents.is_some_and(|contents| !contents.is_empty()) {
+                let reason = "has both contents and parameters of shared memory";
+                return Err(ProtocolError::tensor(&name, reason));
+            }
+            // It has no part in the raw contents.
+            binding.put(place, memory.tensor(&there, &name, datatype, &shape)?);
+            continue;
+        }
         let data = match (raw.next(), contents) {
             (Some(raw), None) => raw,
             // A message that is there and empty carries nothing.
@@ -110,13 +118,12 @@ fn shape_of(tensor: &str, dims: &[i64]) -> Result<Shape, ProtocolError> {
 fn requested(
     outputs: &[InferRequestedOutputTensor],
     signature: &Signature,
+    memory: &Memory<'_>,
 ) -> Result<Vec<RequestedOutput>, ProtocolError> {
     let form = Form::Binary;
     if outputs.is_empty() {
         let all = 0..signature.outputs.len();
-        return Ok(all
-            .map(|index| RequestedOutput { index, form, classification: None })
-            .collect());
+        return Ok(all.map(|index| RequestedOutput::of(index, form)).collect());
     }
     let mut requested: Vec<RequestedOutput> =
         Vec::with_capacity(outputs.len().min(signature.outputs.len()));
@@ -128,17 +135,10 @@ fn requested(
         if requested.iter().any(|output| output.index == index) {
             return Err(ProtocolError::Tensors(format!("output '{name}' is asked for twice")));
         }
-        refuse_shared_memory(parameters, name)?;
         let classification = parameters::classification(parameters, name)?;
-        requested.push(RequestedOutput { index, form, classification });
+        let there = parameters::place(parameters, name)?;
+        let span = there.map(|there| memory.span(&there, name)).transpose()?;
+        requested.push(RequestedOutput { index, form, classification, span });
     }
     Ok(requested)
-}
-
-fn refuse_shared_memory(parameters: &Parameters, tensor: &str) -> Result<(), ProtocolError> {
-    if parameters::asks(parameters, SHARED_MEMORY) {
-        let reason = "shared memory is not supported; send the elements in the message";
-        return Err(ProtocolError::tensor(tensor, reason));
-    }
-    Ok(())
 }

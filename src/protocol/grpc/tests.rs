@@ -13,6 +13,7 @@ use super::proto::{
     ModelStreamInferResponse,
 };
 use super::*;
+use crate::protocol::Memory;
 use crate::protocol::v2::{Answer, AnswerOutput, Form, InferRequest, LEND_FROM, ProtocolError};
 use crate::tensor::{Datatype, Signature, Tensor, TensorSpec};
 
@@ -66,7 +67,7 @@ fn typed() -> ModelInferRequest {
 
 fn decode(request: &ModelInferRequest) -> Result<InferRequest, ProtocolError> {
     let message = InferMessage::decode(Bytes::from(request.encode_to_vec())).unwrap();
-    decode_request(message, &signature())
+    decode_request(message, &signature(), Memory::of(None, 0))
 }
 
 fn parameter(choice: ParameterChoice) -> InferParameter {
@@ -88,7 +89,9 @@ fn raw_and_typed_contents_are_the_same_tensors_in_the_order_of_the_signature() {
 fn raw_contents_are_shared_with_the_message() {
     let message = Bytes::from(raw().encode_to_vec());
     let range = message.as_ptr_range();
-    let decoded = decode_request(InferMessage::decode(message).unwrap(), &signature()).unwrap();
+    let decoded =
+        decode_request(InferMessage::decode(message).unwrap(), &signature(), Memory::of(None, 0))
+            .unwrap();
     assert!(range.contains(&decoded.inputs[0].data().as_ptr()));
 }
 
@@ -135,8 +138,9 @@ fn what_is_wrong_is_named() {
         |r| {
             let region = parameter(ParameterChoice::StringParam("region".to_owned()));
             r.inputs[1].parameters.insert("shared_memory_region".to_owned(), region);
+            r.inputs[1].contents = None;
         },
-        "tensor 'x': shared memory is not supported",
+        "tensor 'x': shared memory is turned off (server.shared_memory.enabled)",
     );
     check(
         |r| {
@@ -212,7 +216,7 @@ fn fp16_has_no_typed_contents() {
         ..ModelInferRequest::default()
     };
     let message = InferMessage::decode(Bytes::from(request.encode_to_vec())).unwrap();
-    let error = decode_request(message, &signature).unwrap_err().to_string();
+    let error = decode_request(message, &signature, Memory::of(None, 0)).unwrap_err().to_string();
     assert_eq!(error, "tensor 'h': FP16 has no typed contents; send raw_input_contents");
 }
 
@@ -235,8 +239,12 @@ fn answers_are_what_a_generated_reader_reads() {
     let tensors = [("a", &small), ("b", &large), ("c", &scalar), ("d", &empty), ("e", &large)];
     for n_outputs in 0..=tensors.len() {
         let outputs = tensors[..n_outputs].iter();
-        let outputs =
-            outputs.map(|&(name, tensor)| AnswerOutput { name, tensor, form: Form::Binary });
+        let outputs = outputs.map(|&(name, tensor)| AnswerOutput {
+            name,
+            tensor,
+            form: Form::Binary,
+            span: None,
+        });
         let outputs: Vec<_> = outputs.collect();
         let answer =
             Answer { model_name: "m", model_version: "12", id: Some("id"), outputs: &outputs };
@@ -278,7 +286,7 @@ fn answers_are_what_a_generated_reader_reads() {
 fn large_outputs_are_lent() {
     let large =
         Tensor::new(Datatype::Uint8, [LEND_FROM].as_slice(), vec![9; LEND_FROM].into()).unwrap();
-    let outputs = [AnswerOutput { name: "y", tensor: &large, form: Form::Binary }];
+    let outputs = [AnswerOutput { name: "y", tensor: &large, form: Form::Binary, span: None }];
     let answer = Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
     let frame = answer_frame(&answer);
     assert_eq!(frame.rest[0].as_ptr(), large.data().as_ptr());

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::request::Form;
+use crate::shared_memory::Span;
 use crate::tensor::{Datatype, Tensor};
 
 /// An answer on its way out.
@@ -28,6 +29,16 @@ pub struct AnswerOutput<'a> {
     pub tensor: &'a Tensor,
     /// How it is sent.
     pub form: Form,
+    /// Where in shared memory its elements are, which are not sent then.
+    pub span: Option<&'a Span>,
+}
+
+impl AnswerOutput<'_> {
+    /// The elements that are sent.
+    pub(in crate::protocol) fn sent(&self) -> &Bytes {
+        static NOTHING: Bytes = Bytes::new();
+        if self.span.is_some() { &NOTHING } else { self.tensor.data() }
+    }
 }
 
 /// Binary data from this size on is lent to the socket rather than copied.
@@ -50,26 +61,28 @@ pub fn encode_answer(
         buffer.extend_from_slice(b",\"id\":");
         string(id, buffer);
     }
-    let outputs = answer.outputs.iter().map(|output| (output.name, output.tensor, output.form));
-    tensors("outputs", outputs, start, buffer, lent)
+    tensors("outputs", answer.outputs.iter().copied(), start, buffer, lent)
 }
 
 /// Appends `,"<member>":[...]}` and the binary part, whose large pieces go into `lent`.
 pub(super) fn tensors<'a>(
     member: &str,
-    list: impl Iterator<Item = (&'a str, &'a Tensor, Form)> + Clone,
+    list: impl Iterator<Item = AnswerOutput<'a>> + Clone,
     start: usize,
     buffer: &mut Vec<u8>,
     lent: &mut Vec<Bytes>,
 ) -> Option<usize> {
-    let list =
-        list.map(|(name, tensor, form)| (name, tensor, form == Form::Binary || !is_json(tensor)));
+    let list = list.map(|output| {
+        let is_sent = output.span.is_none();
+        (output, is_sent && (output.form == Form::Binary || !is_json(output.tensor)))
+    });
     if buffer.last() != Some(&b'{') {
         buffer.push(b',');
     }
     string(member, buffer);
     buffer.extend_from_slice(b":[");
-    for (position, (name, tensor, is_binary)) in list.clone().enumerate() {
+    for (position, (output, is_binary)) in list.clone().enumerate() {
+        let AnswerOutput { name, tensor, span, .. } = output;
         if position > 0 {
             buffer.push(b',');
         }
@@ -79,7 +92,10 @@ pub(super) fn tensors<'a>(
         buffer.extend_from_slice(tensor.datatype().name().as_bytes());
         buffer.extend_from_slice(b"\",\"shape\":[");
         comma_separated(tensor.shape(), buffer, |&dim, buffer| integer(dim, buffer));
-        if is_binary {
+        if span.is_some() {
+            // No parameters: Triton's client in C++ takes any for binary data.
+            buffer.extend_from_slice(b"]}");
+        } else if is_binary {
             buffer.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
             integer(tensor.data().len(), buffer);
             buffer.extend_from_slice(b"}}");
@@ -92,7 +108,7 @@ pub(super) fn tensors<'a>(
     buffer.extend_from_slice(b"]}");
     let json_length = buffer.len() - start;
     let mut follows = false;
-    for (_, tensor, is_binary) in list {
+    for (AnswerOutput { tensor, .. }, is_binary) in list {
         if is_binary {
             follows |= !tensor.data().is_empty();
             // What comes after a piece that is lent is behind it.
@@ -196,7 +212,7 @@ mod tests {
             Tensor::new(Datatype::Uint8, [length].as_slice(), vec![byte; length].into()).unwrap()
         };
         let (small, large, last) = (bytes(10, 1), bytes(LEND_FROM, 2), bytes(5, 3));
-        let output = |name, tensor| AnswerOutput { name, tensor, form: Form::Binary };
+        let output = |name, tensor| AnswerOutput { name, tensor, form: Form::Binary, span: None };
         let outputs = [output("a", &small), output("b", &large), output("c", &last)];
         let answer = Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
         let (mut buffer, mut lent) = (Vec::new(), Vec::new());

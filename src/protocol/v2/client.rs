@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::ProtocolError;
-use super::answer::{string, tensors};
+use super::answer::{AnswerOutput, string, tensors};
 use super::request::{Binary, Form, tensor};
 use super::wire::{self, Side};
+use crate::protocol::region::Memory;
 use crate::tensor::Tensor;
 
 /// An answer as it came.
@@ -40,7 +41,8 @@ pub fn encode_request(
     buffer.extend_from_slice(
         format!("\"parameters\":{{\"binary_data_output\":{binary}}}").as_bytes(),
     );
-    let inputs = inputs.iter().map(|&(name, tensor)| (name, tensor, form));
+    let inputs =
+        inputs.iter().map(|&(name, tensor)| AnswerOutput { name, tensor, form, span: None });
     let mut lent = Vec::new();
     let json_length = tensors("inputs", inputs, start, buffer, &mut lent);
     lent.iter().for_each(|piece| buffer.extend_from_slice(piece));
@@ -65,7 +67,7 @@ pub fn decode_answer(
     let mut outputs = Vec::new();
     for listed in message.tensors.unwrap_or_default() {
         let name = listed.name.to_string();
-        outputs.push((name, tensor(listed, &mut binary)?));
+        outputs.push((name, tensor(listed, &mut binary, &mut Memory::of(None, 0))?));
     }
     binary.end()?;
     Ok(DecodedAnswer {

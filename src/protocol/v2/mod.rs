@@ -38,4 +38,6 @@ pub use error::ProtocolError;
 pub use feedback::{
     FeedbackCounts, FeedbackError, FeedbackRecord, Label, decode_feedback, encode_feedback,
 };
-pub use request::{Form, InferRequest, RequestedOutput, decode_request, decode_tensors};
+pub use request::{
+    Form, InferRequest, RequestedOutput, decode_request, decode_request_with, decode_tensors,
+};

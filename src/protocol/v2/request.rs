@@ -10,6 +10,8 @@ use super::wire::{
     self, Parameters, Side, WireData, WireMessage, WireOutput, WireTensor, WireTensors,
 };
 use crate::protocol::binding::Binding;
+use crate::protocol::region::Memory;
+use crate::shared_memory::Span;
 use crate::tensor::{Datatype, Shape, Signature, Specs, Tensor, TensorSpec};
 
 /// A request for a prediction.
@@ -28,7 +30,7 @@ pub struct InferRequest {
 }
 
 /// An output that a request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestedOutput {
     /// Its position in the signature's outputs.
     pub index: usize,
@@ -36,6 +38,16 @@ pub struct RequestedOutput {
     pub form: Form,
     /// Send the best classes, this many, instead of the values.
     pub classification: Option<NonZeroUsize>,
+    /// Where in shared memory it is to be written, instead of being sent.
+    pub span: Option<Span>,
+}
+
+impl RequestedOutput {
+    /// All values of an output, in the answer.
+    #[must_use]
+    pub fn of(index: usize, form: Form) -> Self {
+        Self { index, form, classification: None, span: None }
+    }
 }
 
 /// How a tensor is sent.
@@ -55,6 +67,16 @@ pub fn decode_request(
     json_length: Option<usize>,
     signature: &Signature,
 ) -> Result<InferRequest, ProtocolError> {
+    decode_request_with(body, json_length, signature, Memory::of(None, 0))
+}
+
+/// The same, where tensors may be in shared memory.
+pub fn decode_request_with(
+    body: &Bytes,
+    json_length: Option<usize>,
+    signature: &Signature,
+    mut memory: Memory<'_>,
+) -> Result<InferRequest, ProtocolError> {
     if json_length == Some(0) {
         return decode_raw(body, signature);
     }
@@ -71,8 +93,8 @@ pub fn decode_request(
         ProtocolError::Tensors(format!("the request has no `inputs`; expected {expected}"))
     })?;
     let binary = Binary { rest: body.slice(length..), has_header: json_length.is_some() };
-    let inputs = bind(tensors, &signature.inputs, "input", binary)?;
-    let outputs = outputs(requested, &parameters, signature)?;
+    let inputs = bind(tensors, &signature.inputs, "input", binary, &mut memory)?;
+    let outputs = outputs(requested, &parameters, signature, &memory)?;
     Ok(InferRequest {
         id: id.map(|id| id.into_owned().into_boxed_str()),
         inputs,
@@ -85,7 +107,7 @@ pub fn decode_request(
 /// Decodes a JSON list of tensors that are exactly those of `specs`, in the order of `specs`.
 pub fn decode_tensors(json: &[u8], specs: &[TensorSpec]) -> Result<Vec<Tensor>, ProtocolError> {
     let binary = Binary { rest: Bytes::new(), has_header: false };
-    bind(wire::read_tensors(json)?, specs, "tensor", binary)
+    bind(wire::read_tensors(json)?, specs, "tensor", binary, &mut Memory::of(None, 0))
 }
 
 /// The part of a body behind the JSON.
@@ -127,11 +149,16 @@ impl Binary {
 }
 
 /// The tensor that was listed, with its bytes.
-pub(super) fn tensor(listed: WireTensor<'_>, binary: &mut Binary) -> Result<Tensor, ProtocolError> {
+pub(super) fn tensor(
+    listed: WireTensor<'_>,
+    binary: &mut Binary,
+    memory: &mut Memory<'_>,
+) -> Result<Tensor, ProtocolError> {
     let WireTensor { name, datatype, shape, data } = listed;
     let data = match data {
         WireData::Here(data) => data.into(),
         WireData::Binary(size) => binary.take(&name, size)?,
+        WireData::Region(place) => return memory.tensor(&place, &name, datatype, &shape),
     };
     Tensor::new(datatype, shape, data).map_err(|error| ProtocolError::of_tensor(&name, &error))
 }
@@ -142,12 +169,13 @@ fn bind(
     specs: &[TensorSpec],
     what: &str,
     mut binary: Binary,
+    memory: &mut Memory<'_>,
 ) -> Result<Vec<Tensor>, ProtocolError> {
     let mut binding = Binding::new(specs, what);
     // In the order of the list: the binary part follows it.
     for listed in listed {
         let place = binding.place(&listed.name, listed.datatype, &listed.shape)?;
-        binding.put(place, tensor(listed, &mut binary)?);
+        binding.put(place, tensor(listed, &mut binary, memory)?);
     }
     binary.end()?;
     binding.all()
@@ -157,15 +185,14 @@ fn outputs(
     requested: Option<Vec<WireOutput<'_>>>,
     parameters: &Parameters,
     signature: &Signature,
+    memory: &Memory<'_>,
 ) -> Result<Vec<RequestedOutput>, ProtocolError> {
     let default = parameters.binary_data_output.unwrap_or(false);
     let form = |binary: bool| if binary { Form::Binary } else { Form::Json };
     let requested = requested.unwrap_or_default();
     if requested.is_empty() {
         let all = 0..signature.outputs.len();
-        let all =
-            all.map(|index| RequestedOutput { index, form: form(default), classification: None });
-        return Ok(all.collect());
+        return Ok(all.map(|index| RequestedOutput::of(index, form(default))).collect());
     }
     let mut outputs: Vec<RequestedOutput> =
         Vec::with_capacity(requested.len().min(signature.outputs.len()));
@@ -189,7 +216,8 @@ fn outputs(
             }
         };
         let form = form(parameters.binary_data.unwrap_or(default));
-        outputs.push(RequestedOutput { index, form, classification });
+        let span = parameters.place.map(|place| memory.span(&place, &name)).transpose()?;
+        outputs.push(RequestedOutput { index, form, classification, span });
     }
     Ok(outputs)
 }
@@ -214,8 +242,7 @@ fn decode_raw(body: &Bytes, signature: &Signature) -> Result<InferRequest, Proto
     let tensor = Tensor::new(spec.datatype, shape, data)
         .map_err(|error| ProtocolError::of_tensor(&spec.name, &error))?;
     let all = 0..signature.outputs.len();
-    let outputs =
-        all.map(|index| RequestedOutput { index, form: Form::Binary, classification: None });
+    let outputs = all.map(|index| RequestedOutput::of(index, Form::Binary));
     Ok(InferRequest {
         id: None,
         inputs: vec![tensor],

@@ -226,8 +226,8 @@ fn outputs_and_parameters_are_checked() {
     assert_eq!(
         decoded.outputs,
         [
-            RequestedOutput { index: 1, form: Form::Binary, classification: None },
-            RequestedOutput { index: 0, form: Form::Json, classification: k },
+            RequestedOutput::of(1, Form::Binary),
+            RequestedOutput { classification: k, ..RequestedOutput::of(0, Form::Json) },
         ]
     );
     let all = decode(&request("\"outputs\":[]"), &signature()).unwrap().outputs;
@@ -348,8 +348,8 @@ fn answers_are_written_in_order_and_numbers_as_short_as_they_can_be() {
     let y = Tensor::new(Datatype::Fp32, [3, 2].as_slice(), data.into()).unwrap();
     let z = Tensor::from_elements([2].as_slice(), ["a\"b", "ü\n"]).unwrap();
     let outputs = [
-        AnswerOutput { name: "y", tensor: &y, form: Form::Json },
-        AnswerOutput { name: "z", tensor: &z, form: Form::Json },
+        AnswerOutput { name: "y", tensor: &y, form: Form::Json, span: None },
+        AnswerOutput { name: "z", tensor: &z, form: Form::Json, span: None },
     ];
     let answer = Answer { model_name: "m", model_version: "3", id: Some("i\t"), outputs: &outputs };
     let mut buffer = Vec::new();
@@ -367,7 +367,7 @@ fn bytes_that_are_no_text_go_as_binary_and_empty_binary_needs_no_header() {
     let z = Tensor::from_elements([1].as_slice(), [[0xff_u8]]).unwrap();
     let empty = Tensor::new(Datatype::Fp32, [0, 2].as_slice(), Bytes::new()).unwrap();
     let encode = |tensor: &Tensor, form: Form| {
-        let outputs = [AnswerOutput { name: "z", tensor, form }];
+        let outputs = [AnswerOutput { name: "z", tensor, form, span: None }];
         let answer = Answer { model_name: "m", model_version: "1", id: None, outputs: &outputs };
         let mut buffer = Vec::new();
         let length = whole_answer(&answer, &mut buffer);
@@ -458,7 +458,7 @@ proptest! {
         let request = decode_request(&body.into(), length, &signature).unwrap();
         let outputs: Vec<AnswerOutput<'_>> = named
             .iter()
-            .map(|&(name, tensor)| AnswerOutput { name, tensor, form })
+            .map(|&(name, tensor)| AnswerOutput { name, tensor, form, span: None })
             .collect();
         let answer = Answer { model_name: "m", model_version: "1", id: Some("id"), outputs: &outputs };
         let mut body = Vec::new();

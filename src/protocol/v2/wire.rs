@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::data::DataSeed;
 use super::{ProtocolError, numbers, short};
+use crate::protocol::region::{self, Place};
 use crate::tensor::{Datatype, Shape, volume};
 
 /// A tensor as listed.
@@ -33,6 +34,8 @@ pub(super) enum WireData {
     Here(Vec<u8>),
     /// They are this many bytes of the binary part.
     Binary(u64),
+    /// They are in shared memory.
+    Region(Box<Place>),
 }
 
 /// An output as asked for.
@@ -56,7 +59,7 @@ pub(super) struct WireMessage<'a> {
 }
 
 /// The parameters that mean something here; all others are passed over.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Parameters {
     pub(super) binary_data_size: Option<u64>,
     pub(super) binary_data: Option<bool>,
@@ -64,6 +67,8 @@ pub(super) struct Parameters {
     pub(super) classification: Option<u64>,
     pub(super) timeout: Option<u64>,
     pub(super) priority: Option<u64>,
+    /// What they say of shared memory.
+    pub(super) place: Option<Box<Place>>,
 }
 
 /// Whose message is read.
@@ -267,18 +272,24 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
         let name = name.ok_or_else(|| missing("name"))?;
         let datatype = datatype.ok_or_else(|| missing("datatype"))?;
         let (shape, count) = shape.ok_or_else(|| missing("shape"))?;
-        let size = parameters.unwrap_or_default().binary_data_size;
-        let data = match (data, size) {
-            (Some(_), Some(_)) => {
+        let Parameters { binary_data_size: size, place, .. } = parameters.unwrap_or_default();
+        let data = match (data, size, place) {
+            (Some(_), Some(_), _) => {
                 return Err(A::Error::custom("has both `data` and `binary_data_size`"));
             }
-            (None, None) => {
+            (Some(_), None, Some(_)) | (None, Some(_), Some(_)) => {
+                return Err(A::Error::custom(
+                    "has both elements in the message and parameters of shared memory",
+                ));
+            }
+            (None, None, None) => {
                 return Err(A::Error::custom(
                     "has neither `data` nor the parameter `binary_data_size`",
                 ));
             }
-            (None, Some(size)) => WireData::Binary(size),
-            (Some(raw), None) => {
+            (None, None, Some(place)) => WireData::Region(place),
+            (None, Some(size), None) => WireData::Binary(size),
+            (Some(raw), None, None) => {
                 let short = numbers::read(raw.get(), datatype, &shape, count);
                 WireData::Here(match short {
                     Some(bytes) => bytes,
@@ -375,6 +386,18 @@ impl<'de> Deserialize<'de> for Parameters {
                         "binary_data_output" => {
                             parameters.binary_data_output = Some(truth(&name, &mut members)?);
                         }
+                        region::REGION => {
+                            let region = text(&name, &mut members)?;
+                            parameters.place.get_or_insert_default().region = Some(region);
+                        }
+                        region::OFFSET => {
+                            let offset = number(&name, &mut members)?;
+                            parameters.place.get_or_insert_default().offset = Some(offset);
+                        }
+                        region::BYTE_SIZE => {
+                            let size = number(&name, &mut members)?;
+                            parameters.place.get_or_insert_default().byte_size = Some(size);
+                        }
                         _ => drop(members.next_value::<IgnoredAny>()?),
                     }
                 }
@@ -392,6 +415,15 @@ fn number<'de, A: MapAccess<'de>>(name: &str, members: &mut A) -> Result<u64, A:
             "parameter '{name}': expected a whole number from 0 on, got {value}"
         ))
     })
+}
+
+fn text<'de, A: MapAccess<'de>>(name: &str, members: &mut A) -> Result<String, A::Error> {
+    match members.next_value()? {
+        Value::String(text) => Ok(text),
+        value => Err(A::Error::custom(format_args!(
+            "parameter '{name}': expected a string, got {value}"
+        ))),
+    }
 }
 
 fn truth<'de, A: MapAccess<'de>>(name: &str, members: &mut A) -> Result<bool, A::Error> {

@@ -12,9 +12,11 @@ use super::status::{self, Status};
 use crate::error::Code;
 use crate::protocol::grpc::{Frame, InferMessage, answer_frame, decode_request};
 use crate::protocol::v2::{Answer, InferRequest, ProtocolError, RequestedOutput};
+use crate::protocol::{Memory, write_regions};
 use crate::registry::{Protocol, Version};
 use crate::server::account::Call;
 use crate::server::infer::{READ_ASIDE_FROM, WANTS_TIMING, answer_outputs, classified, tell};
+use crate::server::memory::{self, COPY_ASIDE_FROM};
 use crate::server::predict::{Asked, Predicted, Question, predict};
 use crate::server::reply::Reply;
 use crate::telemetry::trace::Trace;
@@ -71,7 +73,9 @@ pub(super) async fn ask(
     frame: impl FnOnce(&Version, &Answer<'_>) -> Frame,
 ) -> Result<Predicted<Frame>, Status> {
     let &Asker { head, id, received, timeout, trace } = asker;
-    let is_long = message.unread() >= READ_ASIDE_FROM;
+    let memory = memory::of(plane);
+    let is_long = message.unread() >= READ_ASIDE_FROM
+        || (memory.is_some() && message.in_memory() >= COPY_ASIDE_FROM);
     // The rest of the message goes where it is read.
     let model = std::mem::take(&mut message.model_name);
     let version = std::mem::take(&mut message.model_version);
@@ -85,7 +89,9 @@ pub(super) async fn ask(
         trace,
     };
     let decode = move |version: &Version| {
-        let request = decode_request(message, version.signature())?;
+        let memory = memory.as_ref();
+        let memory = Memory::of(memory.map(|(regions, _)| &**regions), memory.map_or(0, |m| m.1));
+        let request = decode_request(message, version.signature(), memory)?;
         let InferRequest { id, inputs, outputs, timeout: own, priority } = request;
         let timeout = [own, timeout].into_iter().flatten().min();
         Ok(Asked { id, inputs, timeout, priority, form: outputs })
@@ -97,6 +103,7 @@ pub(super) async fn ask(
      -> Result<Frame, ProtocolError> {
         let classified = classified(version, &requested, outputs)?;
         let outputs = answer_outputs(version, &requested, &classified, outputs);
+        write_regions(&outputs)?;
         let answer = Answer {
             model_name: &version.model,
             model_version: &version.number_text,

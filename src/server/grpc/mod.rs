@@ -13,6 +13,7 @@
 
 mod health;
 mod infer;
+mod memory;
 mod messages;
 mod models;
 mod reflection;
@@ -63,7 +64,10 @@ enum Method {
     RepositoryIndex,
     RepositoryModelLoad,
     RepositoryModelUnload,
-    SharedMemory,
+    MemoryStatus,
+    MemoryRegister,
+    MemoryUnregister,
+    CudaMemory,
     TraceSetting,
     LogSettings,
     HealthCheck,
@@ -89,12 +93,12 @@ impl Method {
                 "RepositoryIndex" => Self::RepositoryIndex,
                 "RepositoryModelLoad" => Self::RepositoryModelLoad,
                 "RepositoryModelUnload" => Self::RepositoryModelUnload,
-                "SystemSharedMemoryStatus"
-                | "SystemSharedMemoryRegister"
-                | "SystemSharedMemoryUnregister"
-                | "CudaSharedMemoryStatus"
+                "SystemSharedMemoryStatus" => Self::MemoryStatus,
+                "SystemSharedMemoryRegister" => Self::MemoryRegister,
+                "SystemSharedMemoryUnregister" => Self::MemoryUnregister,
+                "CudaSharedMemoryStatus"
                 | "CudaSharedMemoryRegister"
-                | "CudaSharedMemoryUnregister" => Self::SharedMemory,
+                | "CudaSharedMemoryUnregister" => Self::CudaMemory,
                 "TraceSetting" => Self::TraceSetting,
                 "LogSettings" => Self::LogSettings,
                 _ => return None,
@@ -124,9 +128,13 @@ impl Method {
             Self::ServerLive | Self::ServerReady | Self::HealthCheck | Self::HealthWatch => {
                 Label::Health
             }
-            Self::SharedMemory | Self::TraceSetting | Self::LogSettings | Self::Reflection => {
-                Label::Other
-            }
+            Self::MemoryStatus
+            | Self::MemoryRegister
+            | Self::MemoryUnregister
+            | Self::CudaMemory
+            | Self::TraceSetting
+            | Self::LogSettings
+            | Self::Reflection => Label::Other,
         }
     }
 }
@@ -186,7 +194,10 @@ async fn answer(plane: &GrpcPlane, method: Method, mut call: Call) -> Result<Rep
         Method::RepositoryIndex => unary(data, call, repository::index).await,
         Method::RepositoryModelLoad => repository::load(data, call).await,
         Method::RepositoryModelUnload => repository::unload(data, call).await,
-        Method::SharedMemory => Err(settings::no_shared_memory()),
+        Method::MemoryStatus => unary(data, call, memory::status).await,
+        Method::MemoryRegister => unary(data, call, memory::register).await,
+        Method::MemoryUnregister => unary(data, call, memory::unregister).await,
+        Method::CudaMemory => Err(memory::no_cuda()),
         Method::TraceSetting => unary(data, call, settings::trace).await,
         Method::LogSettings => unary(data, call, settings::log).await,
         Method::HealthCheck => unary(data, call, health::check).await,

@@ -37,13 +37,13 @@ pub(super) fn model_ready(
 }
 
 pub(super) fn server_metadata(
-    _: &DataPlane,
+    plane: &DataPlane,
     _: ServerMetadataRequest,
 ) -> Result<ServerMetadataResponse, Status> {
     Ok(ServerMetadataResponse {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        extensions: metadata::EXTENSIONS.iter().map(|&extension| extension.to_owned()).collect(),
+        extensions: metadata::extensions(plane).iter().map(|&name| name.to_owned()).collect(),
     })
 }
 

@@ -2,12 +2,11 @@
 
 use super::DataPlane;
 use super::status::Status;
-use crate::error::Code;
 use crate::protocol::grpc::proto::{
     LogSettingsRequest, LogSettingsResponse, TraceSettingRequest, TraceSettingResponse,
     log_settings_request, log_settings_response, trace_setting_response,
 };
-use crate::server::settings::{NO_SHARED_MEMORY, Setting, Settings};
+use crate::server::settings::{Setting, Settings};
 
 /// The settings of the log.
 pub(super) fn log(
@@ -63,9 +62,4 @@ pub(super) fn trace(
         (name.to_owned(), SettingValue { value: vec![value] })
     });
     Ok(TraceSettingResponse { settings: settings.collect() })
-}
-
-/// Why there is no shared memory.
-pub(super) fn no_shared_memory() -> Status {
-    Status::new(Code::Unimplemented, NO_SHARED_MEMORY)
 }

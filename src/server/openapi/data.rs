@@ -6,6 +6,7 @@ use super::forms;
 use super::{Operation, Schemas, document as written};
 use crate::error::Code;
 use crate::protocol::{v1, v2};
+use crate::shared_memory::RegionStatus;
 use v2::documents::{
     IndexEntry, ModelConfig, ModelMetadata, ModelReady, ServerMetadata, StatisticsDocument,
 };
@@ -27,6 +28,7 @@ pub(super) fn document() -> Value {
     operations.extend(predictions(&mut schemas));
     operations.extend(repository(&mut schemas));
     operations.extend(settings());
+    operations.extend(shared_memory(&mut schemas));
     written(
         "Tidegate: data plane",
         "Predictions: the Open Inference Protocol V2 with Triton's extensions, KServe V1, and rows by name.",
@@ -194,6 +196,39 @@ fn settings() -> impl Iterator<Item = Operation> {
         let set = Operation::post(path, "v2", summary, object).may_take(nothing);
         [told.refuses(&[Code::NotFound]), set.refuses(&[Code::NotFound, Code::Unimplemented])]
     })
+}
+
+/// Regions of clients on the same machine.
+fn shared_memory(schemas: &mut Schemas) -> [Operation; 3] {
+    const REFUSED: &[Code] = &[Code::NotFound, Code::Unimplemented];
+    let regions = json!({ "type": "array", "items": schemas.of::<RegionStatus>() });
+    let nothing = json!({ "type": "object" });
+    let region = forms::region_request(schemas);
+    [
+        Operation::get(
+            "/v2/systemsharedmemory[/region/{region}]/status",
+            "v2",
+            "The regions of shared memory that are registered.",
+            regions,
+        )
+        .refuses(REFUSED),
+        Operation::post(
+            "/v2/systemsharedmemory/region/{region}/register",
+            "v2",
+            "Registers a region: a part of a file in /dev/shm.",
+            nothing.clone(),
+        )
+        .takes(true, &[("application/json", region, None)])
+        .refuses(REFUSED)
+        .refuses(&[Code::Conflict]),
+        Operation::post(
+            "/v2/systemsharedmemory[/region/{region}]/unregister",
+            "v2",
+            "Forgets regions; one that is not there is no error.",
+            nothing,
+        )
+        .refuses(REFUSED),
+    ]
 }
 
 /// A row of the model that the examples name.

@@ -179,3 +179,21 @@ pub(super) fn order(schemas: &mut Schemas, name: &str, mut members: Value) -> Va
     let order = json!({ "type": "object", "properties": members, "additionalProperties": false });
     schemas.written_by_hand(name, order)
 }
+
+/// What registering a region of shared memory takes.
+pub(super) fn region_request(schemas: &mut Schemas) -> Value {
+    let bytes = |least: u64| json!({ "type": "integer", "minimum": least, "maximum": u64::MAX });
+    schemas.written_by_hand(
+        "RegionRequest",
+        json!({
+            "type": "object", "required": ["key", "byte_size"],
+            "properties": {
+                "key": {
+                    "type": "string", "pattern": "^/?[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}$",
+                    "description": "The name of a file in /dev/shm, as shm_open takes it.",
+                },
+                "offset": bytes(0), "byte_size": bytes(1),
+            },
+        }),
+    )
+}

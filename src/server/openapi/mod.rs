@@ -177,6 +177,7 @@ fn path_parameter(name: &str) -> Value {
         "model" => ("The model's name.", "car-loan"),
         "version" => ("The version's number, or an alias.", "1"),
         "label" => ("An alias of a version.", "stable"),
+        "region" => ("A region's name.", "images"),
         _ => ("The repository's name, which means nothing: there is one.", "main"),
     };
     json!({

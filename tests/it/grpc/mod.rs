@@ -306,22 +306,23 @@ fn settings_are_told_and_not_changed() {
 }
 
 #[test]
-fn shared_memory_is_refused_with_a_reason() {
+fn shared_memory_is_refused_with_a_reason_unless_it_is_turned_on() {
     let server = Setup::with_models(&["digits"]).start();
     let client = Client::connect(server.grpc);
-    for method in [
-        "SystemSharedMemoryStatus",
-        "SystemSharedMemoryRegister",
-        "SystemSharedMemoryUnregister",
-        "CudaSharedMemoryStatus",
-        "CudaSharedMemoryRegister",
-        "CudaSharedMemoryUnregister",
+    let (off, no_cuda) = ("shared memory is turned off", "CUDA shared memory is not supported");
+    for (method, reason) in [
+        ("SystemSharedMemoryStatus", off),
+        ("SystemSharedMemoryRegister", off),
+        ("SystemSharedMemoryUnregister", off),
+        ("CudaSharedMemoryStatus", no_cuda),
+        ("CudaSharedMemoryRegister", no_cuda),
+        ("CudaSharedMemoryUnregister", no_cuda),
     ] {
         let answer = client.call::<_, proto::SystemSharedMemoryStatusResponse>(
             method,
             proto::SystemSharedMemoryStatusRequest::default(),
         );
-        refused(answer, Code::Unimplemented, "shared memory is not supported");
+        refused(answer, Code::Unimplemented, reason);
     }
     let answer =
         client.call::<_, proto::ServerLiveResponse>("Nothing", proto::ServerLiveRequest {});
