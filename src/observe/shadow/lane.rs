@@ -20,9 +20,8 @@ use crate::tensor::Tensor;
 /// more than one of them.
 const TOGETHER: Duration = Duration::from_millis(1);
 
-/// Copies that go together, at most. With fewer the hops are too many where many copies come: they heap
-/// up, and what heaps up displaces the requests from the caches. With 16 or 32 a run had rounds in which
-/// the requests' 99th percentile was three times that without shadows (`load-tests/run shadow`).
+/// Copies that go together, at most. Of groups of 16, 32 and 64 none was better for requests beyond the
+/// noise of `load-tests/run shadow`; fewer are more hops.
 const MOST_TOGETHER: usize = 64;
 
 /// A copy for one of its candidates.
