@@ -1,8 +1,13 @@
 //! The comparisons of all pairs, for those who count and those who ask.
+//!
+//! Those who count run only while nothing else wants the core, and may be stopped anywhere: whoever asks
+//! does not wait for them, but is told what was known a second of theirs before.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use arc_swap::ArcSwapOption;
 
 use crate::config;
 use crate::monitor::times::now_ms;
@@ -13,10 +18,17 @@ use crate::traffic::comparison::{Compared, Comparison, Outcome, OutputPlan, Pair
 /// Pairs that are kept. Beyond it the one that was compared longest ago goes.
 const MOST_PAIRS: usize = 64;
 
-/// A pair's comparison, counted by the shadows' thread and read by whoever asks.
+/// How often those who count leave a report, in milliseconds of the requests' times.
+const LEAVE_EVERY: u64 = 1000;
+
+/// A pair's comparison, counted by the shadows' threads and read by whoever asks.
 #[derive(Debug)]
 pub(super) struct Running {
     comparison: Mutex<Comparison>,
+    /// What was known when a report was left.
+    left: ArcSwapOption<Report>,
+    /// When that was.
+    left_at: AtomicU64,
     /// Copies that there was no room for, over all the time.
     dropped: Arc<AtomicU64>,
     /// The same when the comparison began.
@@ -25,11 +37,25 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn take(&self, compared: &Compared<'_>) -> Outcome {
-        self.lock().take(compared)
+        let mut comparison = self.lock();
+        let outcome = comparison.take(compared);
+        let left_at = self.left_at.load(Ordering::Relaxed);
+        if compared.at.saturating_sub(left_at) >= LEAVE_EVERY {
+            self.left_at.store(compared.at, Ordering::Relaxed);
+            self.left.store(Some(Arc::new(comparison.report())));
+        }
+        outcome
     }
 
     fn report(&self) -> Report {
-        let mut report = self.lock().report();
+        let left = || self.left.load().as_deref().cloned();
+        let now = match self.comparison.try_lock() {
+            Ok(comparison) => Some(comparison.report()),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner().report()),
+            Err(TryLockError::WouldBlock) => left(),
+        };
+        // Nothing is left before the first was counted.
+        let mut report = now.unwrap_or_else(|| self.lock().report());
         report.dropped += self.dropped.load(Ordering::Relaxed).wrapping_sub(self.dropped_before);
         report
     }
@@ -117,6 +143,8 @@ impl Comparisons {
             Comparison::new(pair.clone(), settings.clone(), measure, signature, plan, now_ms());
         let running = Arc::new(Running {
             comparison: Mutex::new(comparison),
+            left: ArcSwapOption::empty(),
+            left_at: AtomicU64::new(0),
             dropped_before: dropped.load(Ordering::Relaxed),
             dropped: Arc::clone(dropped),
         });
@@ -126,5 +154,56 @@ impl Comparisons {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Pair, Arc<Running>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::tensor::Signature;
+    use crate::traffic::comparison::Side;
+
+    fn running() -> Running {
+        let pair = Pair {
+            model: "m".to_owned(),
+            primary: 1,
+            primary_digest: String::new(),
+            candidate: "2".to_owned(),
+            candidate_digest: String::new(),
+        };
+        let config = Config::parse("", std::path::Path::new("."), []).unwrap();
+        let settings = config.model("m", None).unwrap().traffic.comparison;
+        let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
+        let plan = OutputPlan::of(&[], &[], None, |output| settings.tolerance_of(output));
+        Running {
+            comparison: Mutex::new(Comparison::new(pair, settings, "engine", &signature, plan, 5)),
+            left: ArcSwapOption::empty(),
+            left_at: AtomicU64::new(0),
+            dropped: Arc::default(),
+            dropped_before: 0,
+        }
+    }
+
+    fn take(running: &Running, at: u64) {
+        let side = || Side::Answered(&[], None);
+        let (primary, candidate) = (side(), side());
+        running.take(&Compared { id: b"1", segment: None, at, inputs: &[], primary, candidate });
+    }
+
+    #[test]
+    fn who_asks_does_not_wait_for_one_who_was_stopped_while_counting() {
+        let running = running();
+        let requests = |report: Report| report.counts.requests;
+        for at in [10_000, 10_001, 10_002] {
+            take(&running, at);
+        }
+        assert_eq!(requests(running.report()), 3);
+        let stopped = running.lock();
+        assert_eq!(requests(running.report()), 1);
+        drop(stopped);
+        take(&running, 11_000);
+        let _stopped = running.lock();
+        assert_eq!(requests(running.report()), 4);
     }
 }
