@@ -203,7 +203,9 @@ impl Executor {
         if let Err(entry) = left {
             let admitted = entry.admitted;
             let taken = self.pool.submit(&self.queue, entry);
-            taken.inspect_err(|_| self.pool.company().refused(self.runner.address(), admitted))?;
+            let wait = taken.as_ref().ok().copied();
+            self.pool.company().waits(self.runner.address(), wait, admitted);
+            taken?;
         }
         Ok(outcome)
     }

@@ -5,8 +5,8 @@
 //! that serves its other connections meanwhile. Where no core is idle, nobody else's predictions come
 //! and the thread has not been computing for long, it buys nothing, and the run stays where it is.
 //!
-//! The same holds for refusals: where a version refuses and nobody else's predictions come, its I/O
-//! threads look at their sockets a little less often, and at more requests each time.
+//! The same holds for looks at the sockets: where requests wait long for the pool, or are refused, and
+//! nobody else's predictions come, I/O threads look a little less often, and at more of them each time.
 //!
 //! In the usual case of one version no thread writes here what another one reads often.
 
@@ -18,16 +18,19 @@ use std::time::{Duration, Instant};
 use crate::telemetry::Sharded;
 
 /// The longest expected duration of such a run: an I/O thread that computes for longer makes its other
-/// connections wait noticeably.
-pub(super) const MEDIUM: Duration = Duration::from_millis(1);
+/// connections wait noticeably. Durations are those of a busy machine, where a run is interrupted.
+pub(super) const MEDIUM: Duration = Duration::from_micros(1500);
 
 /// How long an I/O thread may go on with such runs before it looks at what else there is. Beyond it
 /// they go to the pool, which refuses what would be late.
 const LONGEST_STREAK: Duration = Duration::from_millis(4);
 
-/// How long an I/O thread that refuses rests before it looks at its sockets again. Each look at them
-/// interrupts a thread that computes, which costs some 30 µs with what its caches lose.
+/// How long an I/O thread whose requests have to wait anyway rests before it looks at its sockets again.
+/// Each look at them interrupts a thread that computes, which costs some 30 µs with what its caches lose.
 const NAP: Duration = Duration::from_millis(1);
+
+/// Waits from this on are long.
+const LONG_WAIT: Duration = Duration::from_millis(16);
 
 /// A version is alone when no other one has run for so long.
 const ALONE_AFTER: Duration = Duration::from_millis(50);
@@ -38,8 +41,10 @@ const NOTE_EVERY: Duration = Duration::from_millis(10);
 thread_local! {
     /// Since when this thread has been running predictions without a rest.
     static STREAK: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Whether this thread has refused a request since it rested, where nobody else's come.
-    static HAS_REFUSED: Cell<bool> = const { Cell::new(false) };
+    /// Whether a request of this thread has to wait long since it rested, where nobody else's come.
+    static HAS_TIME: Cell<bool> = const { Cell::new(false) };
+    /// When this thread had a request that has to wait long.
+    static WAITED: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Whether this thread is counted as awake.
     static IS_AWAKE: Cell<bool> = const { Cell::new(false) };
 }
@@ -50,7 +55,7 @@ static AWAKE: LazyLock<Sharded<1>> = LazyLock::new(Sharded::default);
 /// To be called by each I/O thread when it has nothing more to do.
 pub fn io_thread_rests() {
     STREAK.set(None);
-    if HAS_REFUSED.replace(false) {
+    if HAS_TIME.replace(false) {
         std::thread::sleep(NAP);
     }
     if IS_AWAKE.replace(false) {
@@ -75,6 +80,10 @@ pub(super) fn io_thread_runs(now: Instant) {
 /// Whether this thread has run a prediction since it rested.
 pub(super) fn is_io_thread_busy() -> bool {
     STREAK.get().is_some()
+}
+
+fn is_backlogged(now: Instant) -> bool {
+    WAITED.get().is_some_and(|at| now.saturating_duration_since(at) < ALONE_AFTER)
 }
 
 fn has_rested(now: Instant) -> bool {
@@ -149,17 +158,19 @@ impl Company {
         self.last.load(Ordering::Relaxed) == who && self.since_change(now) >= ALONE_AFTER
     }
 
-    /// Notes that this thread has refused a request of the version.
-    pub(super) fn refused(&self, who: usize, now: Instant) {
-        if self.is_alone(who, now) {
-            HAS_REFUSED.set(true);
+    /// Notes that a request of the version, which this thread has read, is to wait for `wait` at the
+    /// pool; or is refused, for it would wait too long.
+    pub(super) fn waits(&self, who: usize, wait: Option<Duration>, now: Instant) {
+        if wait.is_none_or(|wait| wait >= LONG_WAIT) {
+            WAITED.set(Some(now));
+            HAS_TIME.set(self.is_alone(who, now));
         }
     }
 
     /// Whether the pool has nothing to offer to a run of the version: neither an idle core nor an I/O
     /// thread that others wait for.
     pub(super) fn gains_nothing_elsewhere(&self, who: usize, now: Instant) -> bool {
-        self.has_no_idle_core() && self.is_alone(who, now) && has_rested(now)
+        self.has_no_idle_core() && self.is_alone(who, now) && has_rested(now) && !is_backlogged(now)
     }
 }
 
@@ -200,6 +211,26 @@ mod tests {
         let company = Company::new(1);
         company.note(1, company.begun + 20 * MS);
         assert!(company.gains_nothing_elsewhere(1, company.begun + 100 * MS));
+    }
+
+    #[test]
+    fn what_others_wait_for_at_the_pool_is_not_overtaken() {
+        let company = Company::new(1);
+        company.note(1, company.begun + 20 * MS);
+        let now = company.begun + 100 * MS;
+        company.waits(1, Some(LONG_WAIT - MS), now);
+        assert!(company.gains_nothing_elsewhere(1, now) && !HAS_TIME.get());
+        for wait in [Some(LONG_WAIT), None] {
+            company.waits(1, wait, now);
+            assert!(HAS_TIME.get());
+            assert!(!company.gains_nothing_elsewhere(1, now + 49 * MS));
+            assert!(company.gains_nothing_elsewhere(1, now + 50 * MS));
+            io_thread_rests();
+            assert!(!HAS_TIME.get());
+        }
+        // Others need the sockets to be looked at.
+        company.waits(2, None, now);
+        assert!(!HAS_TIME.get());
     }
 
     #[test]
