@@ -203,9 +203,7 @@ impl Executor {
         if let Err(entry) = left {
             let admitted = entry.admitted;
             let taken = self.pool.submit(&self.queue, entry);
-            let wait = taken.as_ref().ok().copied();
-            self.pool.company().waits(self.runner.address(), wait, admitted);
-            taken?;
+            taken.inspect_err(|_| self.pool.company().refused(self.runner.address(), admitted))?;
         }
         Ok(outcome)
     }

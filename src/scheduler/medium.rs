@@ -5,8 +5,9 @@
 //! that serves its other connections meanwhile. Where no core is idle, nobody else's predictions come
 //! and the thread has not been computing for long, it buys nothing, and the run stays where it is.
 //!
-//! The same holds for looks at the sockets: where requests wait long for the pool, or are refused, and
-//! nobody else's predictions come, I/O threads look a little less often, and at more of them each time.
+//! Where there is more than the machine can do, all runs are at the pool, whose queue knows what would be
+//! late, and the same reasoning holds for looks at the sockets: while a version refuses and nobody else's
+//! predictions come, its I/O threads look a little less often, and at more requests each time.
 //!
 //! In the usual case of one version no thread writes here what another one reads often.
 
@@ -25,12 +26,9 @@ pub(super) const MEDIUM: Duration = Duration::from_micros(1500);
 /// they go to the pool, which refuses what would be late.
 const LONGEST_STREAK: Duration = Duration::from_millis(4);
 
-/// How long an I/O thread whose requests have to wait anyway rests before it looks at its sockets again.
-/// Each look at them interrupts a thread that computes, which costs some 30 µs with what its caches lose.
+/// How long an I/O thread that refuses rests before it looks at its sockets again. Each look at them
+/// interrupts a thread that computes, which costs some 30 µs with what its caches lose.
 const NAP: Duration = Duration::from_millis(1);
-
-/// Waits from this on are long.
-const LONG_WAIT: Duration = Duration::from_millis(16);
 
 /// A version is alone when no other one has run for so long.
 const ALONE_AFTER: Duration = Duration::from_millis(50);
@@ -41,10 +39,10 @@ const NOTE_EVERY: Duration = Duration::from_millis(10);
 thread_local! {
     /// Since when this thread has been running predictions without a rest.
     static STREAK: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Whether a request of this thread has to wait long since it rested, where nobody else's come.
+    /// Whether this thread has refused a request since it rested, where nobody else's come.
     static HAS_TIME: Cell<bool> = const { Cell::new(false) };
-    /// When this thread had a request that has to wait long.
-    static WAITED: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When this thread refused a request last.
+    static REFUSED: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Whether this thread is counted as awake.
     static IS_AWAKE: Cell<bool> = const { Cell::new(false) };
 }
@@ -82,8 +80,8 @@ pub(super) fn is_io_thread_busy() -> bool {
     STREAK.get().is_some()
 }
 
-fn is_backlogged(now: Instant) -> bool {
-    WAITED.get().is_some_and(|at| now.saturating_duration_since(at) < ALONE_AFTER)
+fn has_refused_lately(now: Instant) -> bool {
+    REFUSED.get().is_some_and(|at| now.saturating_duration_since(at) < ALONE_AFTER)
 }
 
 fn has_rested(now: Instant) -> bool {
@@ -158,19 +156,19 @@ impl Company {
         self.last.load(Ordering::Relaxed) == who && self.since_change(now) >= ALONE_AFTER
     }
 
-    /// Notes that a request of the version, which this thread has read, is to wait for `wait` at the
-    /// pool; or is refused, for it would wait too long.
-    pub(super) fn waits(&self, who: usize, wait: Option<Duration>, now: Instant) {
-        if wait.is_none_or(|wait| wait >= LONG_WAIT) {
-            WAITED.set(Some(now));
-            HAS_TIME.set(self.is_alone(who, now));
-        }
+    /// Notes that a request of the version, which this thread has read, is refused by the pool.
+    pub(super) fn refused(&self, who: usize, now: Instant) {
+        REFUSED.set(Some(now));
+        HAS_TIME.set(self.is_alone(who, now));
     }
 
     /// Whether the pool has nothing to offer to a run of the version: neither an idle core nor an I/O
     /// thread that others wait for.
     pub(super) fn gains_nothing_elsewhere(&self, who: usize, now: Instant) -> bool {
-        self.has_no_idle_core() && self.is_alone(who, now) && has_rested(now) && !is_backlogged(now)
+        self.has_no_idle_core()
+            && self.is_alone(who, now)
+            && has_rested(now)
+            && !has_refused_lately(now)
     }
 }
 
@@ -214,22 +212,19 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wait_for_at_the_pool_is_not_overtaken() {
+    fn who_refuses_leaves_it_to_the_pool_and_looks_less_often() {
         let company = Company::new(1);
         company.note(1, company.begun + 20 * MS);
         let now = company.begun + 100 * MS;
-        company.waits(1, Some(LONG_WAIT - MS), now);
         assert!(company.gains_nothing_elsewhere(1, now) && !HAS_TIME.get());
-        for wait in [Some(LONG_WAIT), None] {
-            company.waits(1, wait, now);
-            assert!(HAS_TIME.get());
-            assert!(!company.gains_nothing_elsewhere(1, now + 49 * MS));
-            assert!(company.gains_nothing_elsewhere(1, now + 50 * MS));
-            io_thread_rests();
-            assert!(!HAS_TIME.get());
-        }
+        company.refused(1, now);
+        assert!(HAS_TIME.get());
+        assert!(!company.gains_nothing_elsewhere(1, now + 49 * MS));
+        assert!(company.gains_nothing_elsewhere(1, now + 50 * MS));
+        io_thread_rests();
+        assert!(!HAS_TIME.get());
         // Others need the sockets to be looked at.
-        company.waits(2, None, now);
+        company.refused(2, now);
         assert!(!HAS_TIME.get());
     }
 

@@ -25,7 +25,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::errands::Errand;
 use super::light::{Light, Shares};
@@ -135,21 +135,16 @@ impl Pool {
         self.shared.work.notify_all();
     }
 
-    /// Takes a request, or refuses it at once. Yields how long it is expected to wait.
-    pub(super) fn submit(
-        &self,
-        queue: &Arc<Queue>,
-        mut entry: Entry,
-    ) -> Result<Duration, ExecuteError> {
+    /// Takes a request, or refuses it at once.
+    pub(super) fn submit(&self, queue: &Arc<Queue>, mut entry: Entry) -> Result<(), ExecuteError> {
         let mut line = self.shared.line();
         self.shared.weigh(&line, queue, &mut entry)?;
-        let wait = entry.wait;
         let wakes = self.shared.take(&mut line, queue, entry);
         drop(line);
         if wakes {
             self.shared.work.notify_one();
         }
-        Ok(wait)
+        Ok(())
     }
 
     /// Takes requests; those that it refuses are told.
