@@ -5,18 +5,13 @@ use std::sync::Arc;
 
 use super::offered::{Facts, Offered, Reason, Taken};
 use super::subject::Subject;
-use crate::handoff::{self, Copies};
+use crate::handoff::Entries;
 
 /// Some requests. Cleared, it keeps its memory.
-#[derive(Debug, Default)]
-pub(super) struct Block {
-    copies: Copies,
-    subjects: Vec<Arc<Subject>>,
-    entries: Vec<Entry>,
-}
+pub(super) type Block = Entries<Arc<Subject>, Entry>;
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     /// The position among the subjects.
     subject: usize,
     reason: Reason,
@@ -29,32 +24,13 @@ struct Entry {
     outputs: Range<usize>,
 }
 
-impl handoff::Block for Block {
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.copies.len()
-    }
-
-    fn clear(&mut self) {
-        self.copies.clear();
-        self.subjects.clear();
-        self.entries.clear();
-    }
-}
-
 impl Block {
     /// Copies a request.
     pub(super) fn push(&mut self, offered: &Offered<'_>) {
         let Offered { subject, reason, id, segment, at, facts, error, inputs, outputs } = offered;
-        let is_last = |last: &Arc<Subject>| Arc::ptr_eq(last, subject);
-        if !self.subjects.last().is_some_and(is_last) {
-            self.subjects.push(Arc::clone(subject));
-        }
+        let subject_at = self.own(|last| Arc::ptr_eq(last, subject), || Arc::clone(subject));
         let entry = Entry {
-            subject: self.subjects.len() - 1,
+            subject: subject_at,
             reason: *reason,
             at: *at,
             facts: *facts,
@@ -64,12 +40,12 @@ impl Block {
             inputs: self.copies.copy_all(inputs),
             outputs: self.copies.copy_all(outputs),
         };
-        self.entries.push(entry);
+        self.add(entry);
     }
 
     /// Hands the requests to `take`, in their order.
     pub(super) fn each(&self, mut take: impl FnMut(&Arc<Subject>, &Taken<'_>)) {
-        for entry in &self.entries {
+        for entry in self.entries() {
             let bytes =
                 |range: &Option<Range<usize>>| range.as_ref().map(|range| self.copies.bytes(range));
             let taken = Taken {
@@ -82,7 +58,7 @@ impl Block {
                 inputs: self.copies.tensors(&entry.inputs).collect(),
                 outputs: self.copies.tensors(&entry.outputs).collect(),
             };
-            take(&self.subjects[entry.subject], &taken);
+            take(&self.owners()[entry.subject], &taken);
         }
     }
 }

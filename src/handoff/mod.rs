@@ -11,9 +11,11 @@
 //! - memory is bounded: by number and by the bytes of tensors that are kept alive.
 
 mod copies;
+mod entries;
 mod queue;
 
 pub use copies::{Copied, Copies};
+pub use entries::Entries;
 pub use queue::{Block, Queues, Waiting};
 
 use crate::tensor::Tensor;

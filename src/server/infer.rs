@@ -18,7 +18,7 @@ use crate::error::{Code, Fault};
 use crate::protocol::v2::{
     self, Answer, AnswerOutput, Form, InferRequest, ProtocolError, RequestedOutput,
 };
-use crate::protocol::{Memory, write_regions};
+use crate::protocol::write_regions;
 use crate::registry::{Protocol, Timings, Version};
 use crate::tensor::Tensor;
 
@@ -99,8 +99,7 @@ async fn answer(
         is_long |= memory::is_long(regions, &body[..to_read.min(body.len())]);
     }
     let decode = move |version: &Version| {
-        let memory = memory.as_ref();
-        let memory = Memory::of(memory.map(|(regions, _)| &**regions), memory.map_or(0, |m| m.1));
+        let memory = memory::lent(memory.as_ref());
         let signature = version.signature();
         let request = v2::decode_request_with(&body, json_length?, signature, memory)?;
         let InferRequest { id, inputs, outputs, timeout, priority } = request;

@@ -11,6 +11,7 @@ use super::route::MemoryCall;
 use super::{DataPlane, control, order};
 use crate::config::SharedMemory;
 use crate::error::{Code, Fault};
+use crate::protocol::Memory;
 use crate::shared_memory::{RegionError, RegionStatus, Regions};
 
 /// Tensors in shared memory are copied on the compute pool from this size on: it takes about a
@@ -54,6 +55,12 @@ pub(super) fn start(config: &SharedMemory) -> Option<Arc<Regions>> {
 pub(super) fn of(plane: &DataPlane) -> Option<(Arc<Regions>, u64)> {
     let regions = plane.regions.as_ref()?;
     Some((Arc::clone(regions), plane.registry.live().config.limits.body))
+}
+
+/// The same as the protocols take it.
+pub(super) fn lent(memory: Option<&(Arc<Regions>, u64)>) -> Memory<'_> {
+    let regions = memory.map(|(regions, _)| &**regions);
+    Memory::of(regions, memory.map_or(0, |(_, most)| *most))
 }
 
 /// Whether a request in JSON may have much to copy: it names regions, and there are large ones.

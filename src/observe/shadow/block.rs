@@ -8,21 +8,16 @@ use bytes::Bytes;
 
 use super::OfferedCopy;
 use super::copy::{Answer, Copy, Origin, Place, Room};
-use crate::handoff::{self, Copies};
+use crate::handoff::Entries;
 use crate::registry;
 use crate::registry::Version;
 use crate::telemetry::trace::Carried;
 
 /// Some copies. Cleared, it keeps its memory.
-#[derive(Debug, Default)]
-pub(super) struct Block {
-    copies: Copies,
-    origins: Vec<(Arc<registry::Copies>, Arc<Version>)>,
-    entries: Vec<Entry>,
-}
+pub(super) type Block = Entries<(Arc<registry::Copies>, Arc<Version>), Entry>;
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     /// The position among the origins.
     origin: usize,
     hash: u64,
@@ -41,32 +36,14 @@ struct Entry {
     bytes: usize,
 }
 
-impl handoff::Block for Block {
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.copies.len()
-    }
-
-    fn clear(&mut self) {
-        self.copies.clear();
-        self.origins.clear();
-        self.entries.clear();
-    }
-}
-
 impl Block {
     /// Copies a request that takes `bytes` bytes of the room.
     pub(super) fn push(&mut self, offered: &OfferedCopy<'_>, hash: u64, bytes: usize) {
         let OfferedCopy { copies, primary, id, segment, at, trace, inputs, answer } = offered;
-        let is_last = |(of, by): &(Arc<registry::Copies>, Arc<Version>)| {
-            Arc::ptr_eq(of, copies) && Arc::ptr_eq(by, primary)
-        };
-        if !self.origins.last().is_some_and(is_last) {
-            self.origins.push((Arc::clone(copies), Arc::clone(primary)));
-        }
+        let origin = self.own(
+            |(of, by)| Arc::ptr_eq(of, copies) && Arc::ptr_eq(by, primary),
+            || (Arc::clone(copies), Arc::clone(primary)),
+        );
         let start = self.copies.len();
         let id = self.copies.copy(id);
         let segment = segment.map(|segment| self.copies.copy(segment));
@@ -77,8 +54,8 @@ impl Block {
             Ok(answer) => Ok(answer.total),
             Err(reason) => Err(self.copies.copy(reason.as_bytes())),
         };
-        self.entries.push(Entry {
-            origin: self.origins.len() - 1,
+        self.add(Entry {
+            origin,
             hash,
             at: *at,
             trace: trace.clone(),
@@ -97,8 +74,8 @@ impl Block {
         let origin = |(copies, primary): &(Arc<_>, Arc<_>)| {
             Arc::new(Origin { copies: Arc::clone(copies), primary: Arc::clone(primary) })
         };
-        let origins: Vec<Arc<Origin>> = self.origins.iter().map(origin).collect();
-        for entry in &self.entries {
+        let origins: Vec<Arc<Origin>> = self.owners().iter().map(origin).collect();
+        for entry in self.entries() {
             let start = entry.all.start;
             let all = Bytes::copy_from_slice(self.copies.bytes(&entry.all));
             let slice = |range: &Range<usize>| all.slice(range.start - start..range.end - start);

@@ -12,7 +12,7 @@ use super::status::{self, Status};
 use crate::error::Code;
 use crate::protocol::grpc::{Frame, InferMessage, answer_frame, decode_request};
 use crate::protocol::v2::{Answer, InferRequest, ProtocolError, RequestedOutput};
-use crate::protocol::{Memory, write_regions};
+use crate::protocol::write_regions;
 use crate::registry::{Protocol, Version};
 use crate::server::account::Call;
 use crate::server::infer::{READ_ASIDE_FROM, WANTS_TIMING, answer_outputs, classified, tell};
@@ -89,8 +89,7 @@ pub(super) async fn ask(
         trace,
     };
     let decode = move |version: &Version| {
-        let memory = memory.as_ref();
-        let memory = Memory::of(memory.map(|(regions, _)| &**regions), memory.map_or(0, |m| m.1));
+        let memory = memory::lent(memory.as_ref());
         let request = decode_request(message, version.signature(), memory)?;
         let InferRequest { id, inputs, outputs, timeout: own, priority } = request;
         let timeout = [own, timeout].into_iter().flatten().min();
