@@ -36,11 +36,11 @@ pub struct Options {
     /// Open loop: so many requests a second are due, whatever the server does
     #[arg(long, value_name = "N", value_parser = parse_rate)]
     pub rate: Option<f64>,
-
-    /// The open loop hands out what is due once in this time at most, for each time wakes the
-    /// generator [default: 100 µs]
+    /// The generator of an open loop wakes up once in this time at most, to hand out what is due and to
+    /// take what was answered; latencies are up to so much longer [default: 100 µs, and at once]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub tick: Option<Duration>,
+
     /// A header to send: NAME:VALUE
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
     pub headers: Vec<String>,

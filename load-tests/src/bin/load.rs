@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
-    let report = runtime(options.threads.get())?.block_on(drive(options))?;
+    let report = runtime(options)?.block_on(drive(options))?;
     println!("{report}");
     if let Some(file) = &options.json {
         serde_json::to_writer_pretty(File::create(file)?, &report)?;
@@ -38,11 +38,16 @@ fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
 }
 
 /// One thread needs no work stealing, and leaves more of the machine to the server.
-fn runtime(threads: usize) -> io::Result<Runtime> {
-    match threads {
-        1 => Builder::new_current_thread().enable_all().build(),
-        _ => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+fn runtime(options: &Options) -> io::Result<Runtime> {
+    let mut builder = match options.threads.get() {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    // Each time that the generator wakes up it takes a core from a thread of the server.
+    if let (Some(_), Some(tick)) = (options.rate, options.tick) {
+        builder.on_thread_park(move || std::thread::sleep(tick));
     }
+    builder.worker_threads(options.threads.get()).enable_all().build()
 }
 
 async fn drive(options: &Options) -> Result<Report, Box<dyn Error>> {
