@@ -12,13 +12,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::histogram::Histogram;
@@ -59,10 +60,18 @@ pub struct Run {
     issued: AtomicU64,
     stopped: AtomicBool,
     start: Instant,
-    /// Requests that are due and not sent, in the open loop.
-    due: Semaphore,
+    due: Mutex<Due>,
     /// All that were handed out by the pacer.
     handed_out: AtomicU64,
+}
+
+/// Requests of the open loop that are due, and connections that have none.
+#[derive(Default)]
+struct Due {
+    unsent: u64,
+    /// The last one is used first, as pools of connections do it.
+    idle: Vec<oneshot::Sender<()>>,
+    is_over: bool,
 }
 
 /// The right to send one request.
@@ -79,7 +88,7 @@ impl Run {
         let measure_from = start + plan.warmup;
         Self {
             start,
-            due: Semaphore::new(0),
+            due: Mutex::default(),
             handed_out: AtomicU64::new(0),
             until: measure_from + plan.duration,
             measure_from,
@@ -114,18 +123,54 @@ impl Run {
     /// runtime are a millisecond coarse. Returns when the time is over.
     pub fn pace(&self) {
         let Some(rate) = self.plan.rate else { return };
-        let mut handed_out = 0;
-        while !self.is_stopped() && Instant::now() < self.until {
-            let due = (self.start.elapsed().as_secs_f64() * rate) as u64;
-            self.due.add_permits((due - handed_out) as usize);
-            handed_out = due;
-            self.handed_out.store(due, Relaxed);
-            let next = self.start + Duration::from_secs_f64((due + 1) as f64 / rate);
+        while !self.hand_out() {
+            let next = (self.handed_out.load(Relaxed) + 1) as f64 / rate;
+            let next = self.start + Duration::from_secs_f64(next);
             let rest = next.saturating_duration_since(Instant::now());
             thread::sleep(rest.max(self.plan.tick).min(LONGEST_SLEEP));
         }
-        // Whoever waits for a request sees that there are no more.
-        self.due.close();
+    }
+
+    /// Hands out what is due in an open loop; whether the time is over.
+    pub fn hand_out(&self) -> bool {
+        let Some(rate) = self.plan.rate else { return true };
+        let mut due = self.due();
+        due.is_over |= self.is_stopped() || Instant::now() >= self.until;
+        if due.is_over {
+            // Whoever waits for a request sees that there are no more.
+            due.idle.clear();
+            return true;
+        }
+        let until_now = (self.start.elapsed().as_secs_f64() * rate) as u64;
+        due.unsent += until_now - self.handed_out.swap(until_now, Relaxed);
+        while due.unsent > 0 {
+            let Some(connection) = due.idle.pop() else { break };
+            // A connection that does not wait any longer leaves its turn to another one.
+            due.unsent -= u64::from(connection.send(()).is_ok());
+        }
+        false
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a request is due; nothing when the time is over.
+    async fn wait_for_one(&self) -> Option<()> {
+        let handed_out = {
+            let mut due = self.due();
+            if due.is_over {
+                return None;
+            }
+            if due.unsent > 0 {
+                due.unsent -= 1;
+                return Some(());
+            }
+            let (sender, handed_out) = oneshot::channel();
+            due.idle.push(sender);
+            handed_out
+        };
+        handed_out.await.ok()
     }
 
     /// Requests that were due and never sent.
@@ -136,7 +181,7 @@ impl Run {
 
     async fn ticket(&self) -> Option<Ticket> {
         let Some(rate) = self.plan.rate else { return self.ticket_at(Instant::now()) };
-        self.due.acquire().await.ok()?.forget();
+        self.wait_for_one().await?;
         // Requests are alike, so it does not matter who takes which. The first is due after one
         // interval.
         let number = self.warmup_issued.load(Relaxed) + self.issued.load(Relaxed) + 1;

@@ -12,7 +12,7 @@ use super::medium::{self, MEDIUM};
 use super::queue::Entry;
 use super::reply::Reply;
 use super::runner::{INLINE_BUDGET, Runner};
-use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue, gather};
+use super::{Cost, Execute, ExecuteError, Execution, Pool, Queue, gather, seat};
 use crate::telemetry::{Counter, Gauge, Histogram, Sharded, Telemetry, names};
 use crate::tensor::Tensor;
 
@@ -203,7 +203,8 @@ impl Executor {
         if let Err(entry) = left {
             let admitted = entry.admitted;
             let taken = self.pool.submit(&self.queue, entry);
-            taken.inspect_err(|_| self.pool.company().refused(self.runner.address(), admitted))?;
+            seat::take(&self.queue, &self.pool, admitted);
+            taken.inspect_err(|_| medium::io_thread_refuses(admitted))?;
         }
         Ok(outcome)
     }
@@ -271,6 +272,11 @@ impl Executor {
     /// The expected duration of so many rows on one thread.
     pub(super) fn expect(&self, rows: usize) -> Duration {
         self.runner.cost.expect(rows)
+    }
+
+    #[cfg(test)]
+    pub(super) fn address(&self) -> usize {
+        self.runner.address()
     }
 
     #[cfg(test)]

@@ -47,7 +47,7 @@ pub(super) fn add(queue: &Arc<Queue>, pool: &Pool, entry: Entry) -> Result<(), E
     Ok(())
 }
 
-fn single_threaded() -> Option<Handle> {
+pub(super) fn single_threaded() -> Option<Handle> {
     let runtime = Handle::try_current().ok()?;
     (runtime.runtime_flavor() == RuntimeFlavor::CurrentThread).then_some(runtime)
 }

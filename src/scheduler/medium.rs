@@ -1,13 +1,12 @@
-//! What I/O threads do beside a busy pool: when they run what is more than light, and when they rest.
+//! When I/O threads run what is more than light.
 //!
 //! The way to the pool and back costs some 30 µs of processor time on a busy machine, for threads that
 //! wake each other and take each other's caches. It buys a core that would be idle, and an I/O thread
 //! that serves its other connections meanwhile. Where no core is idle, nobody else's predictions come
 //! and the thread has not been computing for long, it buys nothing, and the run stays where it is.
 //!
-//! Where there is more than the machine can do, all runs are at the pool, whose queue knows what would be
-//! late, and the same reasoning holds for looks at the sockets: while a version refuses and nobody else's
-//! predictions come, its I/O threads look a little less often, and at more requests each time.
+//! Where there is more than the machine can do, all goes through the pool's queue, which knows what would be
+//! late; its turns are the I/O threads' all the same ([`super::seat`]).
 //!
 //! In the usual case of one version no thread writes here what another one reads often.
 
@@ -26,10 +25,6 @@ pub(super) const MEDIUM: Duration = Duration::from_micros(1500);
 /// they go to the pool, which refuses what would be late.
 const LONGEST_STREAK: Duration = Duration::from_millis(4);
 
-/// How long an I/O thread that refuses rests before it looks at its sockets again. Each look at them
-/// interrupts a thread that computes, which costs some 30 µs with what its caches lose.
-const NAP: Duration = Duration::from_millis(1);
-
 /// A version is alone when no other one has run for so long.
 const ALONE_AFTER: Duration = Duration::from_millis(50);
 
@@ -39,8 +34,6 @@ const NOTE_EVERY: Duration = Duration::from_millis(10);
 thread_local! {
     /// Since when this thread has been running predictions without a rest.
     static STREAK: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Whether this thread has refused a request since it rested, where nobody else's come.
-    static HAS_TIME: Cell<bool> = const { Cell::new(false) };
     /// When this thread refused a request last.
     static REFUSED: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Whether this thread is counted as awake.
@@ -53,9 +46,6 @@ static AWAKE: LazyLock<Sharded<1>> = LazyLock::new(Sharded::default);
 /// To be called by each I/O thread when it has nothing more to do.
 pub fn io_thread_rests() {
     STREAK.set(None);
-    if HAS_TIME.replace(false) {
-        std::thread::sleep(NAP);
-    }
     if IS_AWAKE.replace(false) {
         AWAKE.add(0, 1_u64.wrapping_neg());
     }
@@ -80,7 +70,13 @@ pub(super) fn is_io_thread_busy() -> bool {
     STREAK.get().is_some()
 }
 
-fn has_refused_lately(now: Instant) -> bool {
+/// Notes that this thread has read a request which the pool refused.
+pub(super) fn io_thread_refuses(now: Instant) {
+    REFUSED.set(Some(now));
+}
+
+/// Whether this thread did lately.
+pub(super) fn has_refused_lately(now: Instant) -> bool {
     REFUSED.get().is_some_and(|at| now.saturating_duration_since(at) < ALONE_AFTER)
 }
 
@@ -156,19 +152,15 @@ impl Company {
         self.last.load(Ordering::Relaxed) == who && self.since_change(now) >= ALONE_AFTER
     }
 
-    /// Notes that a request of the version, which this thread has read, is refused by the pool.
-    pub(super) fn refused(&self, who: usize, now: Instant) {
-        REFUSED.set(Some(now));
-        HAS_TIME.set(self.is_alone(who, now));
+    /// Whether no core is idle and nobody else's predictions come.
+    pub(super) fn leaves_machine_to(&self, who: usize, now: Instant) -> bool {
+        self.has_no_idle_core() && self.is_alone(who, now)
     }
 
     /// Whether the pool has nothing to offer to a run of the version: neither an idle core nor an I/O
     /// thread that others wait for.
     pub(super) fn gains_nothing_elsewhere(&self, who: usize, now: Instant) -> bool {
-        self.has_no_idle_core()
-            && self.is_alone(who, now)
-            && has_rested(now)
-            && !has_refused_lately(now)
+        self.leaves_machine_to(who, now) && has_rested(now) && !has_refused_lately(now)
     }
 }
 
@@ -212,20 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn who_refuses_leaves_it_to_the_pool_and_looks_less_often() {
+    fn who_refuses_leaves_it_to_the_queue() {
         let company = Company::new(1);
         company.note(1, company.begun + 20 * MS);
         let now = company.begun + 100 * MS;
-        assert!(company.gains_nothing_elsewhere(1, now) && !HAS_TIME.get());
-        company.refused(1, now);
-        assert!(HAS_TIME.get());
+        assert!(company.gains_nothing_elsewhere(1, now));
+        io_thread_refuses(now);
         assert!(!company.gains_nothing_elsewhere(1, now + 49 * MS));
+        assert!(company.leaves_machine_to(1, now + 49 * MS));
         assert!(company.gains_nothing_elsewhere(1, now + 50 * MS));
-        io_thread_rests();
-        assert!(!HAS_TIME.get());
-        // Others need the sockets to be looked at.
-        company.refused(2, now);
-        assert!(!HAS_TIME.get());
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! more than the model. A heavy one runs on the compute pool ([`pool`]), so that sockets go on
 //! being served. Which of the two is decided for each request from what the model is known to cost
 //! ([`Cost`]); both observe the same limits and deadlines, and both run through [`runner`], which
-//! minds panics. Between the two lies what stays where no core is idle ([`medium`]).
+//! minds panics. Between the two lies what stays where no core is idle ([`medium`]), and what waits and is
+//! run by I/O threads then ([`seat`]).
 //!
 //! What waits for the same model at the pool is run together where that is configured or pays
 //! ([`batch`]); so are light requests that one I/O thread finds at its sockets together
@@ -30,6 +31,7 @@ mod pool;
 mod queue;
 mod reply;
 mod runner;
+mod seat;
 mod split;
 
 use std::num::NonZeroU64;

@@ -25,7 +25,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::errands::Errand;
 use super::light::{Light, Shares};
@@ -166,6 +166,47 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Leaves one of the places of `queue` to an I/O thread.
+    pub(super) fn sit_down(&self, queue: &Queue) {
+        let _line = self.shared.line();
+        queue.waiting().seats += 1;
+    }
+
+    /// Takes it back.
+    pub(super) fn get_up(&self, queue: &Queue) {
+        let line = self.shared.line();
+        let mut waiting = queue.waiting();
+        waiting.seats -= 1;
+        let is_more = !waiting.is_empty();
+        drop(waiting);
+        match line.closed {
+            true => self.shared.work.notify_all(),
+            false if is_more && line.idle > 0 => self.shared.work.notify_one(),
+            false => {}
+        }
+    }
+
+    /// What an I/O thread with a place runs next, no longer than `budget` if all goes as expected, and
+    /// what the version is charged for it. Nothing where nothing waits or it is longer.
+    pub(super) fn take_seated_turn(
+        &self,
+        queue: &Arc<Queue>,
+        budget: Duration,
+    ) -> Option<(Vec<Entry>, f64)> {
+        let mut line = self.shared.line();
+        let most = queue.runner.cost.rows_within(budget).min(queue.most_rows());
+        let is_within = queue.waiting().entries.front().is_some_and(|first| first.rows <= most);
+        is_within.then(|| self.shared.take_turn(&mut line, queue, most))
+    }
+
+    /// Charges a version what a turn took more than was expected.
+    pub(super) fn correct(&self, queue: &Queue, correction: f64) {
+        let _line = self.shared.line();
+        queue.waiting().given += correction;
+    }
+}
+
 impl Shared {
     /// Whether there is room for the request and it would be in time. Notes how long it is expected to
     /// wait.
@@ -213,7 +254,7 @@ impl Shared {
         queue.runner.metrics.queued.increment(1.0);
         // A version that has all its threads is looked at when one of them comes back: waking
         // another one, which would find nothing, costs more than many a model.
-        line.idle > 0 && waiting.running < self.share(line)
+        line.idle > 0 && waiting.taken() < self.share(line)
     }
 }
 
@@ -232,7 +273,7 @@ impl Line {
         for queue in &self.ready {
             let waiting = queue.waiting();
             let Some(due) = queue.due(&waiting) else { continue };
-            if waiting.running >= share {
+            if waiting.taken() >= share {
                 // It comes back when one of its threads does.
                 continue;
             }
@@ -282,7 +323,8 @@ impl Shared {
             };
             line.idle -= 1;
         };
-        let (entries, charge) = self.take_turn(&mut line, &queue);
+        let (entries, charge) = self.take_turn(&mut line, &queue, queue.most_rows());
+        queue.waiting().running += 1;
         engine::make_way(line.light.comes());
         self.let_go(line);
         let started = Instant::now();
@@ -308,17 +350,16 @@ impl Shared {
         }
     }
 
-    /// Takes a batch, and charges the version what it is expected to take.
-    fn take_turn(&self, line: &mut Line, queue: &Arc<Queue>) -> (Vec<Entry>, f64) {
+    /// Takes a batch of `most` rows, and charges the version what it is expected to take.
+    fn take_turn(&self, line: &mut Line, queue: &Arc<Queue>, most: usize) -> (Vec<Entry>, f64) {
         let mut waiting = queue.waiting();
         line.level = waiting.given;
         let before = waiting.entries.len();
-        let entries = waiting.take_batch(queue, queue.most_rows());
+        let entries = waiting.take_batch(queue, most);
         queue.runner.metrics.queued.decrement((before - waiting.entries.len()) as f64);
         let rows = entries.iter().map(|entry| entry.rows).sum();
         let charge = queue.runner.cost.expect(rows).as_secs_f64();
         waiting.given += charge;
-        waiting.running += 1;
         if waiting.entries.is_empty() {
             line.ready.retain(|other| !Arc::ptr_eq(other, queue));
         }

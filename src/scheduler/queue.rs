@@ -62,6 +62,8 @@ pub(super) struct Waiting {
     rows: usize,
     /// Threads that run something of it.
     pub(super) running: usize,
+    /// I/O threads that have a place of those it may fill, whether or not they run something now.
+    pub(super) seats: usize,
     /// Seconds of a thread that it has been given, or that others were given while it was idle.
     pub(super) given: f64,
 }
@@ -99,13 +101,18 @@ impl Queue {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, given: 0.0 }
+        Self { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, seats: 0, given: 0.0 }
     }
 }
 
 impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Threads that have a place of those it may fill.
+    pub(super) fn taken(&self) -> usize {
+        self.running + self.seats
     }
 
     /// Of all entries.

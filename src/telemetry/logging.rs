@@ -45,8 +45,10 @@ impl Logging {
         let stderr = std::io::stderr();
         let is_terminal = stderr.is_terminal();
         let json = format == Format::Json || (format == Format::Auto && !is_terminal);
-        let (writer, guard) =
-            NonBlockingBuilder::default().lossy(true).thread_name("log").finish(Gathered::of(stderr));
+        let (writer, guard) = NonBlockingBuilder::default()
+            .lossy(true)
+            .thread_name("log")
+            .finish(Gathered::of(stderr));
         let dropped = writer.error_counter();
         let (filter, handle) = reload::Layer::new(parse_level(level)?);
         let registry = tracing_subscriber::registry().with(filter);

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
-    let report = runtime(options)?.block_on(drive(options))?;
+    let run = Arc::new(Run::start(options.plan()?));
+    let report = runtime(options, &run)?.block_on(drive(options, run))?;
     println!("{report}");
     if let Some(file) = &options.json {
         serde_json::to_writer_pretty(File::create(file)?, &report)?;
@@ -38,35 +40,43 @@ fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
 }
 
 /// One thread needs no work stealing, and leaves more of the machine to the server.
-fn runtime(options: &Options) -> io::Result<Runtime> {
+fn runtime(options: &Options, run: &Arc<Run>) -> io::Result<Runtime> {
     let mut builder = match options.threads.get() {
         1 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
     // Each time that the generator wakes up it takes a core from a thread of the server.
-    if let (Some(_), Some(tick)) = (options.rate, options.tick) {
-        builder.on_thread_park(move || std::thread::sleep(tick));
+    if let Some(tick) = paced_by_runtime(options) {
+        let run = Arc::clone(run);
+        builder.on_thread_park(move || {
+            thread::sleep(tick);
+            run.hand_out();
+        });
     }
     builder.worker_threads(options.threads.get()).enable_all().build()
 }
 
-async fn drive(options: &Options) -> Result<Report, Box<dyn Error>> {
+/// How long the only thread sleeps before it looks at what there is to send and to receive.
+fn paced_by_runtime(options: &Options) -> Option<Duration> {
+    options.tick.filter(|_| options.rate.is_some() && options.threads.get() == 1)
+}
+
+async fn drive(options: &Options, run: Arc<Run>) -> Result<Report, Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut tick = interval(Duration::from_millis(200));
     let show_progress = io::stderr().is_terminal();
 
-    let run = Arc::new(Run::start(options.plan()?));
     let mut connections = JoinSet::new();
     for _ in 0..options.connections.get() {
         let run = Arc::clone(&run);
         connections.spawn(async move { run.connection().await });
     }
 
-    let pacer = {
+    let pacer = paced_by_runtime(options).is_none().then(|| {
         let run = Arc::clone(&run);
-        std::thread::spawn(move || run.pace())
-    };
+        thread::spawn(move || run.pace())
+    });
     let mut tallies = Tallies::default();
     loop {
         tokio::select! {
@@ -80,7 +90,9 @@ async fn drive(options: &Options) -> Result<Report, Box<dyn Error>> {
         }
     }
     let measured = run.measured();
-    pacer.join().map_err(|_| "the pacer panicked")?;
+    if let Some(pacer) = pacer {
+        pacer.join().map_err(|_| "the pacer panicked")?;
+    }
     if show_progress {
         eprint!("\r\x1b[K");
     }
