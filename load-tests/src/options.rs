@@ -36,8 +36,8 @@ pub struct Options {
     /// Open loop: so many requests a second are due, whatever the server does
     #[arg(long, value_name = "N", value_parser = parse_rate)]
     pub rate: Option<f64>,
-    /// The generator of an open loop wakes up once in this time at most, to hand out what is due and to
-    /// take what was answered; latencies are up to so much longer [default: 100 µs, and at once]
+    /// The generator wakes up once in this time at most, to send what is due and to take what was
+    /// answered; latencies are up to so much longer [default: 100 µs for what is due, else at once]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub tick: Option<Duration>,
 

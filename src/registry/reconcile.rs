@@ -28,7 +28,7 @@ use crate::telemetry::names;
 use crate::traffic::{Policy, Slot};
 
 /// Rows of a batch where the cost model decides.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 
 /// A table that is ready to go live.
 #[derive(Debug)]

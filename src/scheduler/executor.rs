@@ -153,17 +153,19 @@ impl Executor {
     /// Where a request of `rows` rows should run that is there `now`.
     #[must_use]
     pub fn place(&self, rows: usize, now: Instant) -> Placement {
-        let stays = if self.limits.always_batches {
-            // Whoever asks for batches wants requests to meet.
-            false
-        } else if self.runner.is_light(rows) {
-            // The first one after a rest is probably alone.
-            !(medium::is_io_thread_busy() && self.is_worth_gathering())
-        } else {
-            self.runner.is_medium(rows)
-                && self.pool.company().gains_nothing_elsewhere(self.runner.address(), now)
-        };
+        // Whoever asks for batches wants requests to meet; else the first one after a rest is probably
+        // alone.
+        let is_gathered = self.limits.always_batches
+            || (medium::is_io_thread_busy() && self.is_worth_gathering());
+        let stays = !is_gathered && self.is_io_threads(rows, now);
         if stays { Placement::Inline } else { Placement::Pooled }
+    }
+
+    /// Whether `rows` rows are for an I/O thread.
+    fn is_io_threads(&self, rows: usize, now: Instant) -> bool {
+        let (runner, company) = (&self.runner, self.pool.company());
+        runner.is_light(rows)
+            || runner.is_medium(rows) && company.gains_nothing_elsewhere(runner.address(), now)
     }
 
     fn is_worth_gathering(&self) -> bool {
@@ -189,14 +191,14 @@ impl Executor {
     }
 
     /// Hands the request to the pool, or has it run with others that this thread finds at its sockets
-    /// where it is light and batches need not wait. The receiver yields the outcome; dropping it
+    /// where it is for an I/O thread and batches need not wait. The receiver yields the outcome; dropping it
     /// withdraws the request if it has not begun to run.
     pub fn submit(
         &self,
         job: Job,
     ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
         let is_gathered = self.limits.max_batch > 1 && self.limits.max_delay.is_zero();
-        let is_gathered = is_gathered && self.runner.is_light(job.rows);
+        let is_gathered = is_gathered && self.is_io_threads(job.rows, job.admitted);
         let (entry, outcome) = entry(job);
         let left =
             if is_gathered { gather::add(&self.queue, &self.pool, entry) } else { Err(entry) };

@@ -93,7 +93,7 @@ impl Gathering {
                     && pool.company().gains_nothing_elsewhere(runner.address(), Instant::now());
             // Where the whole is too long, as much as is not.
             let most = if stays { most } else { runner.light_rows() };
-            if most == 0 {
+            if waiting.entries.front().is_some_and(|first| first.rows > most) {
                 return Some(Turn::AtThePool(waiting.take_all()));
             }
             Some(Turn::Here(waiting.take_batch(queue, most)))

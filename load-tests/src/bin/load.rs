@@ -58,7 +58,7 @@ fn runtime(options: &Options, run: &Arc<Run>) -> io::Result<Runtime> {
 
 /// How long the only thread sleeps before it looks at what there is to send and to receive.
 fn paced_by_runtime(options: &Options) -> Option<Duration> {
-    options.tick.filter(|_| options.rate.is_some() && options.threads.get() == 1)
+    options.tick.filter(|_| options.threads.get() == 1)
 }
 
 async fn drive(options: &Options, run: Arc<Run>) -> Result<Report, Box<dyn Error>> {
