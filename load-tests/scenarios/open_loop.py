@@ -10,7 +10,8 @@ import harness
 SUMMARY = "open loop up to twice the capacity: latency, goodput, recovery"
 SHARES = [0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 0.2]
 TARGET_GOODPUT = 0.9
-# The generator has its part of the same cores, and each of its wake-ups takes one from a thread that computes.
+# The generator has its part of the same cores, and each of its wake-ups takes one from a thread that computes. It
+# uses as many connections as requests wait, not all of them in turn.
 TICK = "1ms"
 
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("    due  answered/s  refused/s  never sent   p50 ms   p99 ms   max ms")
             points = []
             for share in SHARES:
-                options = ["--rate", f"{capacity * share:.1f}", "--tick", TICK]
+                options = ["--rate", f"{capacity * share:.1f}", "--tick", TICK, "--pooled"]
                 point = generator.load(arguments, server, path, bodies, folder, options=options,
                                        connections=arguments.connections, **how)
                 points.append(point | {"share": share})

@@ -9,7 +9,7 @@
 //! that are held up by a slow answer do not leave out the requests that they would have sent
 //! meanwhile (coordinated omission). What is due and not sent when the time is over is reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -49,6 +49,9 @@ pub struct Plan {
     pub rate: Option<f64>,
     /// How long the pacer of an open loop sleeps at least: it hands out at once what is due by then.
     pub tick: Duration,
+    /// Whether an open loop uses the connection that was used last first, as pools of connections do,
+    /// instead of the one that rested longest.
+    pub pooled: bool,
 }
 
 /// A plan that is being carried out; shared by all connections.
@@ -69,8 +72,8 @@ pub struct Run {
 #[derive(Default)]
 struct Due {
     unsent: u64,
-    /// The last one is used first, as pools of connections do it.
-    idle: Vec<oneshot::Sender<()>>,
+    /// In the order in which they came to rest.
+    idle: VecDeque<oneshot::Sender<()>>,
     is_over: bool,
 }
 
@@ -144,7 +147,8 @@ impl Run {
         let until_now = (self.start.elapsed().as_secs_f64() * rate) as u64;
         due.unsent += until_now - self.handed_out.swap(until_now, Relaxed);
         while due.unsent > 0 {
-            let Some(connection) = due.idle.pop() else { break };
+            let next = if self.plan.pooled { due.idle.pop_back() } else { due.idle.pop_front() };
+            let Some(connection) = next else { break };
             // A connection that does not wait any longer leaves its turn to another one.
             due.unsent -= u64::from(connection.send(()).is_ok());
         }
@@ -167,7 +171,7 @@ impl Run {
                 return Some(());
             }
             let (sender, handed_out) = oneshot::channel();
-            due.idle.push(sender);
+            due.idle.push_back(sender);
             handed_out
         };
         handed_out.await.ok()

@@ -41,6 +41,11 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub tick: Option<Duration>,
 
+    /// An open loop uses the connection that was used last first, as clients' pools of connections do,
+    /// so that it uses no more of them than it needs; else the one that rested longest
+    #[arg(long, requires = "rate")]
+    pub pooled: bool,
+
     /// A header to send: NAME:VALUE
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
     pub headers: Vec<String>,
@@ -94,6 +99,7 @@ impl Options {
             timeout: self.timeout,
             rate: self.rate,
             tick: self.tick.unwrap_or(SHORTEST_TICK),
+            pooled: self.pooled,
         })
     }
 }
