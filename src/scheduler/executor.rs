@@ -241,10 +241,10 @@ impl Executor {
         target.is_ready_for(inputs) && target.execute(inputs).is_ok()
     }
 
-    /// Whether requests have all threads of the pool that there are cores for.
+    /// Whether requests have all cores, at the pool and on I/O threads, or all threads of the pool.
     #[must_use]
-    pub fn is_pool_full(&self) -> bool {
-        self.pool.is_full()
+    pub fn leaves_no_core(&self) -> bool {
+        self.pool.is_full() || self.pool.company().leaves_no_core()
     }
 
     /// Whether it panicked so often that it is not run any more.

@@ -84,6 +84,12 @@ fn has_rested(now: Instant) -> bool {
     STREAK.get().is_none_or(|since| now.saturating_duration_since(since) < LONGEST_STREAK)
 }
 
+/// How many there are.
+fn awake() -> usize {
+    let [awake] = AWAKE.sums();
+    usize::try_from(awake).unwrap_or(usize::MAX)
+}
+
 /// Who runs, and on how many threads.
 #[derive(Debug)]
 pub(super) struct Company {
@@ -142,10 +148,14 @@ impl Company {
         Computing(self)
     }
 
+    /// For an I/O thread, which is awake.
     fn has_no_idle_core(&self) -> bool {
-        let [awake] = AWAKE.sums();
-        // Whoever asks is awake.
-        usize::try_from(awake).map_or(1, |awake| awake.max(1)) + self.computing() >= self.cores
+        awake().max(1) + self.computing() >= self.cores
+    }
+
+    /// Whether requests have all cores. For threads that run none.
+    pub(super) fn leaves_no_core(&self) -> bool {
+        awake() + self.computing() >= self.cores
     }
 
     fn is_alone(&self, who: usize, now: Instant) -> bool {
@@ -201,6 +211,17 @@ mod tests {
         let company = Company::new(1);
         company.note(1, company.begun + 20 * MS);
         assert!(company.gains_nothing_elsewhere(1, company.begun + 100 * MS));
+    }
+
+    #[test]
+    fn io_threads_that_are_awake_have_a_core() {
+        let company = Company::new(2);
+        io_thread_wakes();
+        let other = company.begin();
+        assert!(company.leaves_no_core());
+        drop(other);
+        io_thread_rests();
+        assert!(!company.leaves_no_core());
     }
 
     #[test]

@@ -421,14 +421,14 @@ fn who_holds_up_io_threads_goes_to_the_pool_and_comes_back() {
 }
 
 #[test]
-fn the_pool_is_full_while_requests_have_a_models_share_of_it() {
+fn no_core_is_left_while_requests_have_a_models_share_of_the_pool() {
     let gate = Gated::new(&pool(2), Duration::ZERO, limits());
     let waiting = [gate.submit(0, 0), gate.submit(1, 0)];
     (0..2).for_each(|_| assert!(gate.next() < 2));
-    assert!(gate.executor.is_pool_full());
+    assert!(gate.executor.leaves_no_core());
     gate.let_one_end();
     let start = Instant::now();
-    while gate.executor.is_pool_full() {
+    while gate.executor.leaves_no_core() {
         assert!(start.elapsed() < SOON, "it stays full");
     }
     gate.let_one_end();

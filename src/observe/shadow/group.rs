@@ -21,6 +21,9 @@ const TIMED_OF_MANY: u64 = 16;
 
 const MANY: usize = 16;
 
+/// How long a copy waits before it looks again whether there is a core for it.
+const NAP: Duration = Duration::from_millis(1);
+
 /// In place of the position: it is waited for no longer.
 const GIVEN_UP: usize = usize::MAX;
 
@@ -45,10 +48,12 @@ impl Group {
         Self { lane, entries, last_pair, made: Instant::now(), began, ended }
     }
 
-    /// Runs and compares the copies, until it is given up or `is_over`.
+    /// Runs and compares the copies, until it is given up or `is_over`. Between two copies it waits while
+    /// requests have all cores.
     pub(super) fn run(&self, judge: &Judge, is_over: impl Fn() -> bool) {
         let one_in = if self.entries.len() >= MANY { TIMED_OF_MANY } else { TIMED };
         for (at, entry) in self.entries.iter().enumerate() {
+            self.wait_for_core(entry, &is_over);
             self.began.store(self.age().max(1), Ordering::Relaxed);
             let ended = match entry.shadow() {
                 Some(shadow) if !is_over() => {
@@ -97,11 +102,18 @@ impl Group {
         }
     }
 
-    /// Whether requests have all threads of the pool: then shadows take no processor either, which may
-    /// be one of a quota.
-    pub(super) fn has_to_wait(&self) -> bool {
-        let first = self.entries.first().and_then(Entry::shadow);
-        first.is_some_and(|shadow| shadow.version.executor.is_pool_full())
+    /// Waits while requests have all cores: there may be a quota, which a shadow would use up as well. And
+    /// where this thread runs nevertheless, somebody with a core is not on it but stands behind another
+    /// thread. Only a core that is idle comes to help then; one with a thread as modest as this one does
+    /// not, until the system's clock ticks, 4 ms later at the worst.
+    fn wait_for_core(&self, entry: &Entry, is_over: &impl Fn() -> bool) {
+        let has_to_wait =
+            || entry.shadow().is_some_and(|shadow| shadow.version.executor.leaves_no_core());
+        while has_to_wait() && !is_over() && !self.is_given_up() {
+            // Nothing runs that could be late.
+            self.began.store(0, Ordering::Relaxed);
+            std::thread::sleep(NAP);
+        }
     }
 }
 

@@ -18,11 +18,11 @@ use super::lane::Done;
 /// Threads that may hang and have another one in their place.
 const MOST_HANGING: usize = 16;
 
-/// How long shadows wait before they look again whether there is a place for them.
-const NAP: Duration = Duration::from_millis(1);
-
 /// How long threads have to end.
 const END_AT_MOST: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Runs groups on threads of its own.
 pub(super) struct Threads(Arc<Shared>);
@@ -113,7 +113,7 @@ impl Threads {
         self.0.is_over.store(true, Ordering::Relaxed);
         self.0.work.notify_all();
         while line.threads > line.hanging && Instant::now() < deadline {
-            let waited = self.0.work.wait_timeout(line, NAP);
+            let waited = self.0.work.wait_timeout(line, LOOK_EVERY);
             line = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -131,9 +131,6 @@ impl Shared {
     /// Runs groups until there is no need of this thread.
     fn work(&self) {
         while let Some(group) = self.next() {
-            while group.has_to_wait() && !self.is_over() {
-                std::thread::sleep(NAP);
-            }
             group.run(&self.judge, || self.is_over());
             let is_needed = self.is_needed_after(&group);
             // Nobody to tell when the shadows' thread has ended.
