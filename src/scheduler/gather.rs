@@ -1,9 +1,9 @@
-//! Dynamic batching without a hop: light requests that one I/O thread finds at its sockets at the same
-//! time are run by it as a batch.
+//! Dynamic batching without a hop: requests for I/O threads, light ones or more, that one of them finds at
+//! its sockets at the same time are run by it as a batch.
 //!
 //! The first of them leaves word that the batch is run when the sockets have been looked at once more;
 //! what has come by then goes with it. Nobody is woken, nothing is locked and no thread is changed: a
-//! batch of light requests costs less than each of them alone. What turns out to be too much for an
+//! batch costs less than each of its requests alone. What turns out to be too much for an
 //! I/O thread goes to the pool after all.
 //!
 //! Only for runtimes of a single thread, where what is gathered stays with the thread.
@@ -165,8 +165,15 @@ mod tests {
     }
 
     fn executor(mirror: &Arc<Mirror>, cost: Cost) -> Executor {
+        executor_at(&pool(2), mirror, cost)
+    }
+
+    fn pool(cores: usize) -> Pool {
         let busy = Telemetry::default().gauge(names::COMPUTE_BUSY, &[]);
-        let (pool, _threads) = Pool::start_on(2, 2, busy, || {}).unwrap();
+        Pool::start_on(cores, cores, busy, || {}).unwrap().0
+    }
+
+    fn executor_at(pool: &Pool, mirror: &Arc<Mirror>, cost: Cost) -> Executor {
         let limits = Limits {
             max_in_flight: 100,
             max_batch: 8,
@@ -174,7 +181,7 @@ mod tests {
             preferred: Vec::new(),
             always_batches: true,
         };
-        Executor::new(Arc::clone(mirror) as _, cost, limits, Metrics::unseen(), pool)
+        Executor::new(Arc::clone(mirror) as _, cost, limits, Metrics::unseen(), pool.clone())
     }
 
     fn job(row: u8, allowed: Duration) -> Job {
@@ -237,6 +244,25 @@ mod tests {
             sizes
         });
         assert_eq!(sizes[..2], [2, 2]);
+    }
+
+    #[test]
+    fn what_is_more_than_light_meets_too_where_the_pool_has_nothing_to_offer() {
+        let (mirror, pool) = (Arc::new(Mirror::default()), pool(1));
+        let executor = executor_at(&pool, &mirror, Cost::constant(Duration::from_micros(300)));
+        let until = Instant::now() + SOON;
+        while !pool.company().leaves_machine_to(executor.address(), Instant::now()) {
+            assert!(Instant::now() < until, "never alone");
+            pool.company().note(executor.address(), Instant::now());
+            std::thread::yield_now();
+        }
+        on_one_thread(async {
+            let all: Vec<_> = (0..3).map(|row| executor.submit(job(row, SOON)).unwrap()).collect();
+            for (row, outcome) in (0..).zip(all) {
+                assert_eq!(told(outcome.await.unwrap()), (row, 3));
+            }
+        });
+        assert_eq!(*mirror.0.lock().unwrap(), [(3, Some("io".to_owned()))]);
     }
 
     #[test]

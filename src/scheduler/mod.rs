@@ -8,7 +8,7 @@
 //! run by I/O threads then ([`seat`]).
 //!
 //! What waits for the same model at the pool is run together where that is configured or pays
-//! ([`batch`]); so are light requests that one I/O thread finds at its sockets together
+//! ([`batch`]); so are requests that one I/O thread finds at its sockets together
 //! ([`gather`]). A request of many rows is run in parts ([`mod@split`]).
 //!
 //! The scheduler knows what it executes as [`Execute`] and tensors; it knows no versions.
