@@ -157,15 +157,8 @@ impl Executor {
         // alone.
         let is_gathered = self.limits.always_batches
             || (medium::is_io_thread_busy() && self.is_worth_gathering());
-        let stays = !is_gathered && self.is_io_threads(rows, now);
+        let stays = !is_gathered && self.runner.is_for_io_thread(rows, self.pool.company(), now);
         if stays { Placement::Inline } else { Placement::Pooled }
-    }
-
-    /// Whether `rows` rows are for an I/O thread.
-    fn is_io_threads(&self, rows: usize, now: Instant) -> bool {
-        let (runner, company) = (&self.runner, self.pool.company());
-        runner.is_light(rows)
-            || runner.is_medium(rows) && company.gains_nothing_elsewhere(runner.address(), now)
     }
 
     fn is_worth_gathering(&self) -> bool {
@@ -179,8 +172,7 @@ impl Executor {
         rows: usize,
         admitted: Instant,
     ) -> Result<Execution, ExecuteError> {
-        medium::io_thread_runs(admitted);
-        self.pool.company().note(self.runner.address(), admitted);
+        self.pool.company().io_thread_runs(self.runner.address(), admitted);
         let is_light = self.runner.is_light(rows);
         let execution = self.runner.run_one(inputs, rows, (admitted, admitted))?;
         self.runner.mind(execution.computed, Some(if is_light { INLINE_BUDGET } else { MEDIUM }));
@@ -191,14 +183,16 @@ impl Executor {
     }
 
     /// Hands the request to the pool, or has it run with others that this thread finds at its sockets
-    /// where it is for an I/O thread and batches need not wait. The receiver yields the outcome; dropping it
-    /// withdraws the request if it has not begun to run.
+    /// where it is for an I/O thread and batches need not wait. The receiver yields the outcome; dropping
+    /// it withdraws the request if it has not begun to run.
     pub fn submit(
         &self,
         job: Job,
     ) -> Result<oneshot::Receiver<Result<Execution, ExecuteError>>, ExecuteError> {
         let is_gathered = self.limits.max_batch > 1 && self.limits.max_delay.is_zero();
-        let is_gathered = is_gathered && self.is_io_threads(job.rows, job.admitted);
+        let company = self.pool.company();
+        let is_gathered =
+            is_gathered && self.runner.is_for_io_thread(job.rows, company, job.admitted);
         let (entry, outcome) = entry(job);
         let left =
             if is_gathered { gather::add(&self.queue, &self.pool, entry) } else { Err(entry) };
@@ -244,7 +238,7 @@ impl Executor {
     /// Whether requests have all cores, at the pool and on I/O threads, or all threads of the pool.
     #[must_use]
     pub fn leaves_no_core(&self) -> bool {
-        self.pool.is_full() || self.pool.company().leaves_no_core()
+        self.pool.leaves_no_core()
     }
 
     /// Whether it panicked so often that it is not run any more.

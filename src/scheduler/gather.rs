@@ -16,7 +16,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Pool;
 use super::batch;
-use super::medium::{self, MEDIUM};
+use super::medium::MEDIUM;
 use super::queue::{Entry, Queue, Waiting};
 use super::runner::INLINE_BUDGET;
 
@@ -88,9 +88,7 @@ impl Gathering {
             let most = queue.most_rows();
             let all_rows = waiting.rows().min(most);
             let runner = &queue.runner;
-            let stays = runner.is_light(all_rows)
-                || runner.is_medium(all_rows)
-                    && pool.company().gains_nothing_elsewhere(runner.address(), Instant::now());
+            let stays = runner.is_for_io_thread(all_rows, pool.company(), Instant::now());
             // Where the whole is too long, as much as is not.
             let most = if stays { most } else { runner.light_rows() };
             if waiting.entries.front().is_some_and(|first| first.rows > most) {
@@ -119,8 +117,7 @@ async fn run(gathering: Gathering, pool: Pool) {
                 let runner = &gathering.0.runner;
                 let rows = batch.iter().map(|entry| entry.rows).sum();
                 let now = Instant::now();
-                medium::io_thread_runs(now);
-                pool.company().note(runner.address(), now);
+                pool.company().io_thread_runs(runner.address(), now);
                 if runner.is_light(rows) {
                     pool.count_light();
                     batch::run(runner, batch, Some(INLINE_BUDGET));

@@ -58,13 +58,6 @@ pub fn io_thread_wakes() {
     }
 }
 
-/// Notes that this thread runs a prediction.
-pub(super) fn io_thread_runs(now: Instant) {
-    if STREAK.get().is_none() {
-        STREAK.set(Some(now));
-    }
-}
-
 /// Whether this thread has run a prediction since it rested.
 pub(super) fn is_io_thread_busy() -> bool {
     STREAK.get().is_some()
@@ -84,7 +77,7 @@ fn has_rested(now: Instant) -> bool {
     STREAK.get().is_none_or(|since| now.saturating_duration_since(since) < LONGEST_STREAK)
 }
 
-/// How many there are.
+/// How many I/O threads are awake.
 fn awake() -> usize {
     let [awake] = AWAKE.sums();
     usize::try_from(awake).unwrap_or(usize::MAX)
@@ -135,6 +128,14 @@ impl Company {
             self.changed.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.last.store(who, Ordering::Relaxed);
         }
+    }
+
+    /// Notes a run of a version by this I/O thread.
+    pub(super) fn io_thread_runs(&self, who: usize, now: Instant) {
+        if STREAK.get().is_none() {
+            STREAK.set(Some(now));
+        }
+        self.note(who, now);
     }
 
     fn since_change(&self, now: Instant) -> Duration {
@@ -242,8 +243,8 @@ mod tests {
         company.note(1, company.begun + 20 * MS);
         let now = company.begun + 100 * MS;
         assert!(!is_io_thread_busy());
-        io_thread_runs(now);
-        io_thread_runs(now + 3 * MS);
+        company.io_thread_runs(1, now);
+        company.io_thread_runs(1, now + 3 * MS);
         assert!(is_io_thread_busy());
         assert!(company.gains_nothing_elsewhere(1, now + 3 * MS));
         assert!(!company.gains_nothing_elsewhere(1, now + 4 * MS));

@@ -16,7 +16,7 @@
 //! The operating system would make a light request wait for a heavy one for a millisecond or two,
 //! many times what it takes itself.
 //!
-//! What no client waits for has threads of its own, which ask whether this pool is full.
+//! What no client waits for has threads of its own, which ask whether requests leave them a core.
 //!
 //! One mutex guards all queues: it is held for moving a few pointers, never while anything runs,
 //! and only requests that are worth a thread hop come here. Picking is O(versions that have
@@ -124,9 +124,11 @@ impl Pool {
         self.shared.shares.most()
     }
 
-    /// Whether requests have as many threads as one version may fill. Waits for nobody.
-    pub(super) fn is_full(&self) -> bool {
-        self.shared.company.computing() >= self.share()
+    /// Whether requests have as many threads as one version may fill, or all cores, those of I/O threads
+    /// included. Waits for nobody.
+    pub(super) fn leaves_no_core(&self) -> bool {
+        let company = self.company();
+        company.computing() >= self.share() || company.leaves_no_core()
     }
 
     /// Takes no more work; what was taken is still run.
@@ -164,20 +166,18 @@ impl Pool {
         }
         reply::send_all(refused);
     }
-}
 
-impl Pool {
     /// Leaves one of the places of `queue` to an I/O thread.
     pub(super) fn sit_down(&self, queue: &Queue) {
         let _line = self.shared.line();
-        queue.waiting().seats += 1;
+        queue.waiting().taken += 1;
     }
 
     /// Takes it back.
     pub(super) fn get_up(&self, queue: &Queue) {
         let line = self.shared.line();
         let mut waiting = queue.waiting();
-        waiting.seats -= 1;
+        waiting.taken -= 1;
         let is_more = !waiting.is_empty();
         drop(waiting);
         match line.closed {
@@ -254,7 +254,7 @@ impl Shared {
         queue.runner.metrics.queued.increment(1.0);
         // A version that has all its threads is looked at when one of them comes back: waking
         // another one, which would find nothing, costs more than many a model.
-        line.idle > 0 && waiting.taken() < self.share(line)
+        line.idle > 0 && waiting.taken < self.share(line)
     }
 }
 
@@ -273,7 +273,7 @@ impl Line {
         for queue in &self.ready {
             let waiting = queue.waiting();
             let Some(due) = queue.due(&waiting) else { continue };
-            if waiting.taken() >= share {
+            if waiting.taken >= share {
                 // It comes back when one of its threads does.
                 continue;
             }
@@ -324,7 +324,7 @@ impl Shared {
             line.idle -= 1;
         };
         let (entries, charge) = self.take_turn(&mut line, &queue, queue.most_rows());
-        queue.waiting().running += 1;
+        queue.waiting().taken += 1;
         engine::make_way(line.light.comes());
         self.let_go(line);
         let started = Instant::now();
@@ -370,7 +370,7 @@ impl Shared {
     fn end_turn(&self, queue: &Queue, correction: f64) {
         let line = self.line();
         let mut waiting = queue.waiting();
-        waiting.running -= 1;
+        waiting.taken -= 1;
         waiting.given += correction;
         drop(waiting);
         if line.closed {

@@ -60,10 +60,9 @@ pub(super) struct Waiting {
     pub(super) entries: VecDeque<Entry>,
     /// Rows of all entries.
     rows: usize,
-    /// Threads that run something of it.
-    pub(super) running: usize,
-    /// I/O threads that have a place of those it may fill, whether or not they run something now.
-    pub(super) seats: usize,
+    /// Threads that have one of the places that it may fill: those of the pool that run something of it,
+    /// and I/O threads with a seat.
+    pub(super) taken: usize,
     /// Seconds of a thread that it has been given, or that others were given while it was idle.
     pub(super) given: f64,
 }
@@ -101,18 +100,13 @@ impl Queue {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { slowness: 1.0, entries: VecDeque::new(), rows: 0, running: 0, seats: 0, given: 0.0 }
+        Self { slowness: 1.0, entries: VecDeque::new(), rows: 0, taken: 0, given: 0.0 }
     }
 }
 
 impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Threads that have a place of those it may fill.
-    pub(super) fn taken(&self) -> usize {
-        self.running + self.seats
     }
 
     /// Of all entries.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::medium::MEDIUM;
+use super::medium::{Company, MEDIUM};
 use super::{Cost, Execute, ExecuteError, Execution, Metrics};
 use crate::engine::RunError;
 use crate::tensor::Tensor;
@@ -70,6 +70,12 @@ impl Runner {
     /// Whether `rows` rows are few enough for an I/O thread that has nothing better to do.
     pub(super) fn is_medium(&self, rows: usize) -> bool {
         self.is_within(rows, MEDIUM)
+    }
+
+    /// Whether `rows` rows are for an I/O thread as things are.
+    pub(super) fn is_for_io_thread(&self, rows: usize, company: &Company, now: Instant) -> bool {
+        self.is_light(rows)
+            || self.is_medium(rows) && company.gains_nothing_elsewhere(self.address(), now)
     }
 
     fn is_within(&self, rows: usize, budget: Duration) -> bool {

@@ -29,9 +29,11 @@ thread_local! {
 
 /// Has this thread run what waits in `queue`, where the pool has nothing better to offer.
 pub(super) fn take(queue: &Arc<Queue>, pool: &Pool, now: Instant) {
+    // Who sits already is asked first: it is the usual case.
     let runner = &queue.runner;
-    let is_for_it = runner.is_medium(1) && pool.company().leaves_machine_to(runner.address(), now);
-    if SITS.get() || !is_for_it {
+    let is_for_it =
+        || runner.is_medium(1) && pool.company().leaves_machine_to(runner.address(), now);
+    if SITS.get() || !is_for_it() {
         return;
     }
     let Some(runtime) = single_threaded() else { return };
@@ -84,8 +86,7 @@ impl Seat {
             return false;
         };
         if !entries.is_empty() {
-            medium::io_thread_runs(now);
-            company.note(runner.address(), now);
+            company.io_thread_runs(runner.address(), now);
             batch::run(runner, entries, Some(MEDIUM));
         }
         self.pool.correct(&self.queue, now.elapsed().as_secs_f64() - charge);
